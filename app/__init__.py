@@ -1,0 +1,1 @@
+"""Millrace without its doors: everything that knows neither Flask nor Dramatiq."""

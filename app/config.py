@@ -1,0 +1,104 @@
+"""Settings: frozen, typed, read once from an environment mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from app.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an operator may choose. Durations are in seconds."""
+
+    database_url: str
+    redis_url: str
+    secret_key: str
+    reports_database_url: str
+    base_url: str = "http://127.0.0.1:8000"
+    home: Path = Path.home() / ".millrace"
+    port: int = 8000
+    provider_url: str | None = None
+    range_size: int = 1000
+    lease: float = 60.0
+    call_deadline: float = 18.0  # below a third of the lease, so that a call ends before its range is taken away
+    unknown_hold: float = 900.0
+    look_every: float = 3.0
+    worker_threads: int = 4
+    calls: int = 64
+    log_level: str = "INFO"
+
+    def __repr__(self) -> str:  # never the secrets, wherever it is printed
+        return f"Settings(base_url={self.base_url!r}, home={str(self.home)!r})"
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """Settings from an environment mapping; raises ConfigError naming the variable and the way out."""
+    database_url = _required(environ, "DATABASE_URL", "where PostgreSQL is; `millrace up` brings its own")
+    lease = _number(environ, "MILLRACE_LEASE", 60.0, least=3.0)
+    return Settings(
+        database_url=_postgres(database_url, "DATABASE_URL"),
+        reports_database_url=_postgres(environ.get("REPORTS_DATABASE_URL") or database_url, "REPORTS_DATABASE_URL"),
+        redis_url=_required(environ, "REDIS_URL", "where Redis or Valkey is; `millrace up` brings its own"),
+        secret_key=_secret(environ),
+        base_url=_base_url(environ),
+        home=home(environ),
+        port=int(_number(environ, "PORT", 8000, least=1)),
+        provider_url=environ.get("PROVIDER_URL") or None,
+        range_size=int(_number(environ, "MILLRACE_RANGE_SIZE", 1000, least=1)),
+        lease=lease,
+        call_deadline=_number(environ, "MILLRACE_CALL_DEADLINE", lease * 0.3, least=0.1),
+        unknown_hold=_number(environ, "MILLRACE_UNKNOWN_HOLD", 900.0, least=0.0),
+        look_every=_number(environ, "MILLRACE_LOOK_EVERY", 3.0, least=0.1),
+        worker_threads=int(_number(environ, "MILLRACE_WORKER_THREADS", 4, least=1)),
+        calls=int(_number(environ, "MILLRACE_CALLS", 64, least=1)),
+        log_level=environ.get("MILLRACE_LOG_LEVEL", "INFO").upper(),
+    )
+
+
+def home(environ: Mapping[str, str]) -> Path:
+    """The folder of the embedded servers' data and of the generated key: MILLRACE_HOME, or ~/.millrace."""
+    return Path(environ.get("MILLRACE_HOME") or Path.home() / ".millrace").expanduser().absolute()
+
+
+def _required(environ: Mapping[str, str], name: str, meaning: str) -> str:
+    value = environ.get(name, "").strip()
+    if not value:
+        raise ConfigError(f"{name} is not set: it says {meaning}.")
+    return value
+
+
+def _postgres(url: str, name: str) -> str:
+    if urlsplit(url).scheme not in ("postgres", "postgresql"):
+        raise ConfigError(f"{name} must begin with postgres:// or postgresql://.")
+    return url
+
+
+def _secret(environ: Mapping[str, str]) -> str:
+    value = _required(environ, "SECRET_KEY", "the key that signs links and encrypts credentials; any 32 random bytes")
+    if len(value) < 32:
+        raise ConfigError("SECRET_KEY is too short: it needs at least 32 characters.")
+    return value
+
+
+def _base_url(environ: Mapping[str, str]) -> str:
+    url = environ.get("BASE_URL") or f"http://127.0.0.1:{environ.get('PORT') or 8000}"
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise ConfigError("BASE_URL must be an http:// or https:// address: emails' links begin with it.")
+    return url.rstrip("/")
+
+
+def _number(environ: Mapping[str, str], name: str, default: float, *, least: float) -> float:
+    raw = environ.get(name)
+    if raw is None or not raw.strip():
+        return default
+    try:
+        value = float(raw)
+    except ValueError:
+        raise ConfigError(f"{name} must be a number, not {raw!r}.") from None
+    if value < least:
+        raise ConfigError(f"{name} must be at least {least:g}, not {raw}.")
+    return value

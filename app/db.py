@@ -1,0 +1,113 @@
+"""The way to PostgreSQL: one pool, transactions, named statements, COPY."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+from sqlalchemy import Connection, TextClause, create_engine, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.pool import NullPool
+
+from app.errors import Unavailable
+
+MODELS = Path(__file__).parent / "models"
+_NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
+# SQLSTATE classes that mean "the server is away or full", not "the statement is wrong" (PostgreSQL manual, appendix A).
+_AWAY = ("08", "53", "57P")
+
+
+class Base(DeclarativeBase):
+    """The root of mapped classes: one row by id, from a form."""
+
+
+class Statements:
+    """The named statements of one `models/<noun>.sql`, as attributes; a wrong name raises AttributeError."""
+
+    def __init__(self, noun: str) -> None:
+        self.noun = noun
+        pieces = _NAME.split((MODELS / f"{noun}.sql").read_text())
+        self.by_name: dict[str, TextClause] = {
+            name: text(body.strip()) for name, body in zip(pieces[1::2], pieces[2::2], strict=True)
+        }
+
+    def __getattr__(self, name: str) -> TextClause:
+        try:
+            return self.by_name[name]
+        except KeyError:
+            raise AttributeError(f"{self.noun}.sql has no statement named {name}") from None
+
+
+class Database:
+    """A pool of connections to one server. Give `begin` for transactions, `session` for mapped classes."""
+
+    def __init__(self, url: str, *, size: int = 8, name: str = "millrace", timeout: float = 10.0) -> None:
+        self.url = url
+        # prepare_threshold=None would suit a transaction pooler; the hot path gains from prepared statements.
+        self.pool = ConnectionPool(
+            url,
+            min_size=0,
+            max_size=size,
+            timeout=timeout,
+            open=True,
+            close_returns=True,
+            check=ConnectionPool.check_connection,
+            kwargs={"application_name": name, "connect_timeout": 5, "keepalives_idle": 15, "keepalives_interval": 5},
+        )
+        self.engine = create_engine("postgresql+psycopg://", creator=self.pool.getconn, poolclass=NullPool)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction: committed at the end, rolled back by an exception. Raises Unavailable when it cannot be had."""
+        with _availability(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """One transaction over mapped classes; objects stay readable after the commit."""
+        with _availability(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self.pool.close()
+
+
+@contextmanager
+def _availability() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Unavailable("The database cannot be reached.") from error
+    except (OperationalError, InterfaceError) as error:
+        if _is_away(error.orig):
+            raise Unavailable("The database cannot be reached.") from error
+        raise
+    except psycopg.OperationalError as error:
+        if _is_away(error):
+            raise Unavailable("The database cannot be reached.") from error
+        raise
+
+
+def _is_away(error: BaseException | None) -> bool:
+    state = getattr(error, "sqlstate", None)
+    return state is None or state.startswith(_AWAY)
+
+
+def driver(connection: Connection) -> psycopg.Connection[tuple[object, ...]]:
+    """The psycopg connection under a SQLAlchemy one, in the same transaction."""
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    return raw
+
+
+def copy(connection: Connection, target: str, blocks: Iterable[str | bytes]) -> None:
+    """COPY `target` ("table (column, …)") FROM STDIN in text format; `blocks` are whole lines, already encoded."""
+    with driver(connection).cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN") as stream:
+        for block in blocks:
+            stream.write(block)

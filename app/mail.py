@@ -1,0 +1,114 @@
+"""The words shared with providers: what is to be sent, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A compiled text: `static` has one piece more than `slots`; slot numbers index a letter's values."""
+
+    static: tuple[str, ...]
+    slots: tuple[int, ...]
+
+    def fill(self, values: Sequence[str]) -> str:
+        """The text for one lead. Values are strings that were escaped for this place already; never raises."""
+        pieces = [""] * (2 * len(self.slots) + 1)
+        pieces[0::2] = self.static
+        pieces[1::2] = [values[slot] for slot in self.slots]
+        return "".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a campaign says, ready to be filled. Providers that carry no body per recipient send the slots as variables."""
+
+    version: int
+    subject: Parts
+    html: Parts
+    text: Parts
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One email of a batch: `values` are the slots' strings; `unsubscribe_url` goes into List-Unsubscribe (RFC 8058)."""
+
+    lead_id: int
+    address: str
+    values: Sequence[str]
+    unsubscribe_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One provider call: a hand-off and its letters. `key` is its idempotency key; the ids travel as metadata."""
+
+    handoff_id: int
+    key: UUID
+    campaign_id: int
+    run: int
+    from_name: str
+    from_address: str
+    reply_to: str | None
+    content: Content
+    letters: Sequence[Letter]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took it; `ref` is its own id for the email."""
+
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider will never take this one; `reason` is its answer, shortened."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Not now. `retry_in` is in seconds, None where the provider named no time."""
+
+    reason: str
+    retry_in: float | None = None
+
+
+Outcome = Accepted | Refused | Deferred
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider's bulk call can do. `idempotent_for` is in seconds, 0 where it takes no key."""
+
+    batch: int
+    distinct_body: bool
+    idempotent_for: float = 0.0
+    lookup: bool = False
+
+
+class Kind(StrEnum):
+    """Kinds of events; the same words as the database's `event_kind`. The first six are outcomes."""
+
+    SENT = "sent"
+    REFUSED = "refused"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    DEFERRED = "deferred"
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    OPENED = "opened"
+    CLICKED = "clicked"
+    UNSUBSCRIBED = "unsubscribed"
+
+
+OUTCOMES = (Kind.SENT, Kind.REFUSED, Kind.FAILED, Kind.SKIPPED, Kind.CANCELLED, Kind.UNKNOWN)

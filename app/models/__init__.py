@@ -1,0 +1,1 @@
+"""Nouns: each is a .py that means it and a .sql that moves it."""

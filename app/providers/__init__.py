@@ -1,0 +1,1 @@
+"""Strangers that deliver: one file each."""
