@@ -1,0 +1,67 @@
+"""What PostgreSQL and Valkey have in common here: a child process with a log file that is started, stopped and killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from app.errors import Unavailable
+
+
+class Child:
+    """One server process. `stop_signal` asks it to finish cleanly."""
+
+    def __init__(self, name: str, log: Path, stop_signal: signal.Signals) -> None:
+        self.name = name
+        self.log = log
+        self.stop_signal = stop_signal
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self, command: Sequence[str], ready: Callable[[], bool], *, seconds: float, cwd: Path) -> None:
+        """Runs `command` until `ready` answers True; raises Unavailable, with the log's end, when it never does."""
+        with self.log.open("ab") as log:
+            # A session of its own: Ctrl-C in a terminal reaches the supervisor, which stops the servers last.
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, start_new_session=True
+            )
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if not self.running:
+                raise Unavailable(f"The embedded {self.name} did not start: {self.last_words()}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise Unavailable(f"The embedded {self.name} was not ready after {seconds:.0f} s: {self.last_words()}")
+            time.sleep(0.01)
+
+    def stop(self, *, seconds: float) -> None:
+        """Ends it cleanly, by force after `seconds`. Nothing happens when it does not run."""
+        if self.process is None:
+            return
+        if self.running:
+            self.process.send_signal(self.stop_signal)
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def kill(self) -> None:
+        """As kill -9 does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def last_words(self) -> str:
+        """The log's most telling line, and where the log is."""
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()[-40:] if line.strip()]
+        telling = [line for line in lines if "FATAL" in line or "ERROR" in line or "error" in line.lower()]
+        return f"{(telling or lines or ['it said nothing'])[-1]} (log: {self.log})"

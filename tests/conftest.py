@@ -1,0 +1,82 @@
+"""Fixtures: a migrated database, a Valkey, settings and a runtime for one test, on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from app import stack
+from app.config import Settings
+from app.stack.timescale import Edition
+from tests.servers import Servers
+
+EDITIONS = pytest.StashKey[list[Edition]]()
+SECRET_KEY = "a key for tests, known to everybody"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "editions: runs once on each edition of TimescaleDB that is present")
+    # One process looks (and may fetch), the others are told: every worker must collect the same tests.
+    told = getattr(config, "workerinput", {}).get("editions")
+    config.stash[EDITIONS] = told if told is not None else stack.editions_available()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    node.workerinput["editions"] = node.config.stash[EDITIONS]  # type: ignore[attr-defined]
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    editions = config.stash[EDITIONS]
+    return f"timescaledb editions: {', '.join(editions) or 'NONE: tests on a database will fail'}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("editions"):
+        metafunc.parametrize("edition", metafunc.config.stash[EDITIONS] or ["apache"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """This test process's own servers. Stop or kill them only from a test that starts them again."""
+    started = Servers(tmp_path_factory.mktemp("servers"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def edition(request: pytest.FixtureRequest) -> Edition:
+    """The edition under a test: Apache, which is everywhere, unless the test is marked `editions`."""
+    chosen: Edition = getattr(request, "param", "apache")
+    return chosen
+
+
+@pytest.fixture
+def database_url(servers: Servers, edition: Edition) -> Iterator[str]:
+    """A migrated, empty database of this test's own."""
+    with servers.database(edition) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> str:
+    """An empty Valkey database."""
+    url = servers.valkey().redis_url
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Settings for this test's database and Valkey, and a home folder of its own."""
+    return Settings(
+        database_url=database_url,
+        reports_database_url=database_url,
+        redis_url=redis_url,
+        secret_key=SECRET_KEY,
+        home=tmp_path / "home",
+    )

