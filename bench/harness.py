@@ -43,6 +43,10 @@ from typing import Self
 import orjson
 import psycopg
 
+from app import stack
+from app.schema import migrate
+from app.stack.timescale import Edition
+
 Figures = dict[str, float]
 Settings = dict[str, str | int | float]
 
@@ -84,24 +88,25 @@ class Server:
 
 @contextmanager
 def server(
-    edition: str | None = None, *, redis: bool = False, changed: Mapping[str, str] | None = None
+    edition: Edition | None = None, *, redis: bool = False, changed: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     """A migrated server of the benchmark's own: fsync on, stopped and removed at the end. `changed` are server settings."""
     from app.schema import migrate
 
     from app.stack import start
 
+    servers = stack.BOTH if redis else stack.BOTH[:1]
     with (
         tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder,
-        start(Path(folder), durable=True, edition=edition, settings=dict(changed or {})) as stack,
+        stack.start(Path(folder), durable=True, edition=edition, settings=changed, servers=servers) as running,
     ):
-        migrate(stack.database_url)
+        migrate(running.database_url)
         yield Server(
-            database_url=stack.database_url,
-            redis_url=stack.redis_url if redis else "",
-            edition=stack.edition,
+            database_url=running.database_url,
+            redis_url=running.redis_url if redis else "",
+            edition=running.edition,
             folder=Path(folder),
-            settings=_shown(stack.database_url),
+            settings=_shown(running.database_url),
         )
 
 
