@@ -80,7 +80,14 @@ class Deferred:
     retry_in: float | None = None
 
 
-Outcome = Accepted | Refused | Deferred
+@dataclass(frozen=True, slots=True)
+class Unsure:
+    """It may have been taken: the answer about this one letter was lost. Unknown until there is evidence."""
+
+    reason: str
+
+
+Outcome = Accepted | Refused | Deferred | Unsure
 
 
 @dataclass(frozen=True, slots=True)
