@@ -1,0 +1,67 @@
+"""`millrace sink`: a provider to try and to measure with, that accepts real calls and delivers nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+import click
+import uvicorn
+
+from cli.sink_server import CUTS, Behaviour, Sink
+
+KEEP_ALIVE = 75  # seconds: longer than any caller keeps an idle connection, so that the caller always closes first
+
+
+@click.command("sink")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=9025, show_default=True, help="Port to listen on; 0 takes a free one.")
+@click.option("--latency", default=0.2, show_default=True, help="Seconds before each reply.")
+@click.option("--refuse", default=0.0, show_default=True, help="Share of addresses that are refused, always the same.")
+@click.option("--defer", default=0.0, show_default=True, help="Share of emails that are put off.")
+@click.option("--down", default=0.0, show_default=True, help="Share of calls answered 503: nothing is accepted.")
+@click.option("--unsure", default=0.0, show_default=True, help="Share of calls that are accepted and not answered.")
+@click.option("--unsure-how", type=click.Choice(CUTS), default="cut", show_default=True, help="How a reply is lost.")
+@click.option("--retry-after", default=1, show_default=True, help="Seconds that a 503 asks for.")
+@click.option("--batch", default=50, show_default=True, help="Most letters in a call.")
+@click.option("--strict", is_flag=True, help="One refused address refuses its whole call.")
+@click.option("--idempotent", is_flag=True, help="Same key and body: same reply, accepted once; other body: 409.")
+@click.option("--seed", default=1, show_default=True, help="The same seed draws the same fates.")
+@click.option("--log", type=click.Path(dir_okay=False), help="Append each call's accepted leads to this file.")
+def sink(host: str, port: int, seed: int, log: str | None, **wishes: object) -> None:
+    """Accept email over HTTP, answer as told, count, deliver nothing.
+
+    Figures are at /stats, the last letters at /messages. `POST /settings` changes any of the rates while it runs.
+    """
+    try:
+        behaviour = Behaviour().changed(wishes)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    server = uvicorn.Server(
+        uvicorn.Config(
+            Sink(behaviour, seed, log),
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=1,
+        )
+    )
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # a reply that is lost on purpose is no error
+    with _listen(host, port) as listener:
+        click.echo(f"The sink listens on http://{host}:{listener.getsockname()[1]}")
+        asyncio.run(server.serve(sockets=[listener]))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise click.ClickException(f"Cannot listen on {host}:{port} ({error.strerror}): choose another --port.") from None
+
+
+if __name__ == "__main__":
+    sink()

@@ -1,0 +1,302 @@
+"""The sink's HTTP side: a provider that takes real calls, answers as it is told to, and delivers nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import html
+import os
+import random
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import asdict, dataclass, fields, replace
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import UUID
+
+import orjson
+
+from cli.sink_book import Answered, Book
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+BODY = 64 << 20  # bytes of one call
+CUTS = ("cut", "error", "silence")
+ACCEPTED, REFUSED, DEFERRED = b"ard"
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How the sink answers. Rates are between 0 and 1: of emails (refuse, defer) or of calls (down, unsure).
+
+    A refused address is refused every time. `strict`: a call with a refused address is refused as a whole (422).
+    An unsure call is accepted, then its reply is lost: `cut` off, an `error` 500, or `silence` until the caller leaves.
+    """
+
+    latency: float = 0.2
+    refuse: float = 0.0
+    defer: float = 0.0
+    down: float = 0.0
+    unsure: float = 0.0
+    unsure_how: str = "cut"
+    retry_after: int = 1
+    batch: int = 50
+    strict: bool = False
+    idempotent: bool = False
+
+    def changed(self, wishes: object) -> Behaviour:
+        """A copy with these settings; raises ValueError with a sentence for a name or value that makes no sense."""
+        if not isinstance(wishes, dict):
+            raise ValueError("Settings are one JSON object.")  # noqa: TRY004  one kind of refusal
+        kinds = {each.name: type(each.default) for each in fields(self)}
+        for name, value in wishes.items():
+            kind = kinds.get(name)
+            if kind is None:
+                raise ValueError(f"There is no setting {name!r}; there are {', '.join(kinds)}.")
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise ValueError(f"{name} must be a {kind.__name__}.")
+        new = replace(self, **wishes)
+        for name in ("refuse", "defer", "down", "unsure"):
+            if not 0 <= getattr(new, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1.")
+        if not 0 <= new.latency <= 3600 or new.retry_after < 0 or new.batch < 1 or new.unsure_how not in CUTS:
+            raise ValueError(f"latency is 0 to 3600 s, batch at least 1, unsure_how one of {', '.join(CUTS)}.")
+        return new
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer. `lost`: do everything but answer."""
+
+    status: int
+    body: bytes
+    kind: bytes = b"application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    lost: bool = False
+
+
+class Sink:
+    """An ASGI application over one book; it lives in one process, for its counts are in memory."""
+
+    def __init__(self, behaviour: Behaviour, seed: int, log: str | None = None) -> None:
+        self.behaviour = behaviour
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.book = Book()
+        self.next_ref = 1
+        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) if log else None
+        self.doors: dict[tuple[str, str], Callable[[Scope, bytes], Answer]] = {
+            ("POST", "/send"): lambda scope, body: self.take(body),
+            ("GET", "/stats"): lambda scope, body: _json(self.book.stats() | {"settings": asdict(self.behaviour)}),
+            ("GET", "/messages"): self.show_messages,
+            ("GET", "/"): lambda scope, body: self.show_page(),
+            ("POST", "/settings"): self.change,
+            ("POST", "/reset"): self.reset,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request. Only `/send` waits: a slow provider still answers questions about itself at once."""
+        door = self.doors.get((scope["method"], scope["path"]))
+        body = await _read(receive)
+        if body is None:
+            answer = _problem(413, f"A call is at most {BODY} bytes.")
+        elif door is None:
+            answer = _problem(404, "There is POST /send, /settings, /reset and GET /, /stats, /messages.")
+        else:
+            answer = door(scope, body)
+        if scope["path"] == "/send" and self.behaviour.latency:
+            await asyncio.sleep(self.behaviour.latency)
+        if answer.lost and self.behaviour.unsure_how == "silence":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
+        await _answer(send, answer)
+
+    def take(self, body: bytes) -> Answer:
+        """One call: what comes of each letter is decided and counted before the reply sets out."""
+        behaviour, counts = self.behaviour, self.book.counts
+        counts.calls += 1
+        counts.bytes += len(body)
+        if behaviour.down and self.random.random() < behaviour.down:
+            counts.calls_down += 1
+            return _problem(503, "Down, as told to be.", (b"retry-after", b"%d" % behaviour.retry_after))
+        try:
+            call = orjson.loads(body)
+            key = UUID(call["key"]).bytes
+            letters = _letters(call)
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            return self._refuse_call(400, f"This is no call: {error!r}.")
+        if len(letters) > behaviour.batch:
+            return self._refuse_call(422, f"A call has at most {behaviour.batch} letters.")
+        digest = hashlib.blake2b(body, digest_size=16).digest() if behaviour.idempotent else b""
+        before = self.book.keys.get(key)
+        if behaviour.idempotent and before is not None:
+            if before.digest != digest:
+                counts.calls_conflicting += 1
+                return _problem(409, "This key came with another body.")
+            counts.calls_repeated += 1
+            return _results(letters, before.first_ref, before.statuses)
+        if key in self.book.keys:
+            counts.calls_repeated += 1
+        statuses = self._decide(letters)
+        if behaviour.strict and REFUSED in statuses:
+            bad = letters[statuses.index(REFUSED)]["to"]
+            return self._refuse_call(422, f"The address {bad} is refused, and with it the call.")
+        self._accept(call, letters, statuses)
+        answered = Answered(digest, self.next_ref, statuses)
+        self.book.remember(key, answered if behaviour.idempotent else None)
+        self.next_ref += len(letters)
+        if behaviour.unsure and self.random.random() < behaviour.unsure:
+            counts.calls_unsure += 1
+            if behaviour.unsure_how == "error":
+                return _problem(500, "Something went wrong after all, as told to.")
+            return replace(_results(letters, answered.first_ref, statuses), lost=True)
+        return _results(letters, answered.first_ref, statuses)
+
+    def _decide(self, letters: list[dict[str, Any]]) -> bytes:
+        """One status a letter. A bad address is refused whatever the rates say."""
+        refuse, defer, draw = self.behaviour.refuse, self.behaviour.defer, self.random.random
+        statuses = bytearray(len(letters))
+        for at, letter in enumerate(letters):
+            if "@" not in letter["to"] or (refuse and _share(letter["lead"] ^ self.seed) < refuse):
+                statuses[at] = REFUSED
+            elif defer and draw() < defer:
+                statuses[at] = DEFERRED
+            else:
+                statuses[at] = ACCEPTED
+        return bytes(statuses)
+
+    def _accept(self, call: dict[str, Any], letters: list[dict[str, Any]], statuses: bytes) -> None:
+        accepted = [letter for letter, status in zip(letters, statuses, strict=True) if status == ACCEPTED]
+        self.book.counts.refused += statuses.count(REFUSED)
+        self.book.counts.deferred += statuses.count(DEFERRED)
+        self.book.accept(call, accepted)
+        if self.log is not None and accepted:
+            leads = ",".join([str(letter["lead"]) for letter in accepted])
+            line = f"{call['campaign']} {call['run']} {call['handoff']} {call['key']} {leads}\n"
+            os.write(self.log, line.encode())
+
+    def _refuse_call(self, status: int, message: str) -> Answer:
+        self.book.counts.calls_refused += 1
+        return _problem(status, message)
+
+    def show_messages(self, scope: Scope, body: bytes) -> Answer:
+        wanted = parse_qs(scope["query_string"].decode("latin-1")).get("n", ["10"])[0]
+        return _json(self.book.messages(int(wanted) if wanted.isdecimal() else 10))
+
+    def show_page(self) -> Answer:
+        """For people. A letter's HTML is shown in a frame that may neither run scripts nor load anything."""
+        stats = self.book.stats()
+        rows = "".join(
+            f"<tr><th>{name.replace('_', ' ')}<td>{value}" for name, value in stats.items() if name != "campaigns"
+        )
+        letters = "".join(
+            f"<details><summary>{html.escape(each['to'])}: {html.escape(each['subject'])}</summary>"
+            f'<iframe sandbox srcdoc="{html.escape(each["html"])}"></iframe></details>'
+            for each in self.book.messages(20)
+        )
+        page = f"{HEAD}<table>{rows}</table><h2>The last letters</h2>{letters or '<p>None yet.'}"
+        policy = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'")
+        return Answer(200, page.encode(), b"text/html; charset=utf-8", (policy,))
+
+    def change(self, scope: Scope, body: bytes) -> Answer:
+        if (refusal := _outsider(scope)) is not None:
+            return refusal
+        try:
+            self.behaviour = self.behaviour.changed(orjson.loads(body))
+        except ValueError as error:
+            return _problem(400, str(error))
+        return _json(asdict(self.behaviour))
+
+    def reset(self, scope: Scope, body: bytes) -> Answer:
+        """Forget every count, so that one process serves many trials."""
+        if (refusal := _outsider(scope)) is not None:
+            return refusal
+        self.book = Book()
+        return _json(self.book.stats())
+
+
+HEAD = (
+    "<!doctype html><html lang=en><meta charset=utf-8><title>The sink</title><style>body{font:16px system-ui;margin:2rem}"
+    "th{text-align:left;padding-right:2rem}iframe{width:100%;height:24rem;border:1px solid #ccc}</style>"
+    "<h1>The sink</h1><p>A provider that accepts and delivers nothing. Figures: <a href=/stats>/stats</a>; "
+    "the last letters: <a href='/messages?n=10'>/messages</a>; POST /settings changes how it answers.</p>"
+)
+
+
+def _letters(call: dict[str, Any]) -> list[dict[str, Any]]:
+    """The letters of a call; raises KeyError, TypeError or ValueError where one lacks what every email needs."""
+    if min(call["campaign"], call["run"], call["handoff"]) < 0 or "@" not in call["from"]["address"]:
+        raise ValueError("campaign, run, handoff and from")
+    letters: list[dict[str, Any]] = call["letters"]
+    for letter in letters:
+        if type(letter["lead"]) is not int or not 0 < letter["lead"] < 1 << 63:
+            raise ValueError("lead")
+        letter["to"] + letter["subject"] + letter["html"] + letter["text"]
+        if not letter["headers"]["List-Unsubscribe"].startswith("<http"):
+            raise ValueError("List-Unsubscribe")
+    return letters
+
+
+def _share(number: int) -> float:
+    """A number between 0 and 1 that is always the same for the same lead (the finaliser of splitmix64)."""
+    number = (number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return (number ^ (number >> 31)) / 2.0**64
+
+
+def _results(letters: list[dict[str, Any]], first_ref: int, statuses: bytes) -> Answer:
+    results: list[dict[str, object]] = []
+    for at, (letter, status) in enumerate(zip(letters, statuses, strict=True)):
+        if status == ACCEPTED:
+            results.append({"lead": letter["lead"], "status": "accepted", "id": f"sink-{first_ref + at}"})
+        elif status == REFUSED:
+            results.append({"lead": letter["lead"], "status": "refused", "reason": "550 5.1.1 No such mailbox"})
+        else:
+            results.append({"lead": letter["lead"], "status": "deferred", "reason": "451 4.7.1 Try again later"})
+    return _json({"results": results})
+
+
+def _json(value: object) -> Answer:
+    return Answer(200, orjson.dumps(value))
+
+
+def _problem(status: int, message: str, *headers: tuple[bytes, bytes]) -> Answer:
+    return Answer(status, orjson.dumps({"error": message}), headers=headers)
+
+
+def _outsider(scope: Scope) -> Answer | None:
+    """Settings are for this machine alone, and not for a web page open on it: JSON needs a preflight, that fails here."""
+    headers = dict(scope["headers"])
+    if not ip_address(scope["client"][0]).is_loopback:
+        return _problem(403, "Only from this machine.")
+    if headers.get(b"content-type", b"").split(b";")[0] != b"application/json":
+        return _problem(415, "Send application/json.")
+    return None
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The whole body; None for one that is too long."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunk: bytes = message.get("body", b"")
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > BODY:
+            return None
+        if not message.get("more_body"):
+            return b"".join(chunks) if len(chunks) > 1 else chunk
+
+
+async def _answer(send: Send, answer: Answer) -> None:
+    headers = [(b"content-type", answer.kind), (b"content-length", b"%d" % len(answer.body)), *answer.headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if not answer.lost:  # left unfinished, the server cuts the connection
+        await send({"type": "http.response.body", "body": answer.body})
