@@ -29,6 +29,7 @@ class Settings:
     look_every: float = 3.0
     worker_threads: int = 4
     calls: int = 64
+    trusted_proxies: int = 0  # how many reverse proxies stand in front of the web and tell the visitor's address
     log_level: str = "INFO"
 
     def __repr__(self) -> str:  # never the secrets, wherever it is printed
@@ -55,6 +56,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         look_every=_number(environ, "MILLRACE_LOOK_EVERY", 3.0, least=0.1),
         worker_threads=int(_number(environ, "MILLRACE_WORKER_THREADS", 4, least=1)),
         calls=int(_number(environ, "MILLRACE_CALLS", 64, least=1)),
+        trusted_proxies=int(_number(environ, "TRUSTED_PROXIES", 0, least=0)),
         log_level=environ.get("MILLRACE_LOG_LEVEL", "INFO").upper(),
     )
 
