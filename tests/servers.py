@@ -23,14 +23,17 @@ from app.stack.debian import locked
 from app.stack.timescale import Edition
 
 TEMPLATE = "millrace_template"
+CLONE = SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+# A clone is a thousand small files: 14 ms in memory, 330 ms on an ext4 disk.
+MEMORY, ROOM = Path("/dev/shm"), 2 << 30
 KEEP = 4  # prepared clusters: two editions, of this schema and of the one before
 
 
 class Servers:
-    """Started lazily, stopped by `stop`; `folder` is this process's own."""
+    """Started lazily, stopped by `stop`, in a folder of this process's own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, spare: Path) -> None:
+        self.folder = _in_memory() or spare
         self.stacks: dict[str, stack.Stack] = {}
 
     def postgres(self, edition: Edition) -> stack.Stack:
@@ -52,7 +55,7 @@ class Servers:
         postgres = self.postgres(edition).postgres
         name = f"test_{uuid.uuid4().hex[:12]}"
         with postgres.connect() as connection:
-            connection.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(TEMPLATE)))
+            connection.execute(CLONE.format(Identifier(name), Identifier(TEMPLATE)))
         try:
             yield postgres.url(name)
         finally:
@@ -80,6 +83,21 @@ def prepared(edition: Edition) -> Path:
             _throw_away_old(shelf)
         os.utime(made)
     return made
+
+
+def _in_memory() -> Path | None:
+    """A folder in memory, where there is room; what tests killed with -9 have left there goes first."""
+    try:
+        for left in MEMORY.glob("millrace-tests-*"):
+            if not Path("/proc", left.name.rsplit("-", 1)[1]).exists():
+                shutil.rmtree(left, ignore_errors=True)
+        if shutil.disk_usage(MEMORY).free < ROOM:
+            return None
+        folder = MEMORY / f"millrace-tests-{os.getpid()}"
+        folder.mkdir(mode=0o700)
+    except OSError:
+        return None
+    return folder
 
 
 def _prepare(edition: Edition, made: Path) -> None:

@@ -52,7 +52,7 @@ FORGETFUL: dict[str, str] = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "128MB",
-    "max_wal_size": "1GB",
+    "max_wal_size": "512MB",
     "min_wal_size": "80MB",
 }
 
