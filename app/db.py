@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import orjson
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 from sqlalchemy import Connection, TextClause, create_engine, text
@@ -18,6 +19,7 @@ from app.errors import Unavailable
 
 MODELS = Path(__file__).parent / "models"
 _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
+_TRAILING_COMMENTS = re.compile(r"(\n--[^\n]*|\s)*\Z")
 # SQLSTATE classes that mean "the server is away or full", not "the statement is wrong" (PostgreSQL manual, appendix A).
 _AWAY = ("08", "53", "57P")
 
@@ -33,7 +35,9 @@ class Statements:
         self.noun = noun
         pieces = _NAME.split((MODELS / f"{noun}.sql").read_text())
         self.by_name: dict[str, TextClause] = {
-            name: text(body.strip()) for name, body in zip(pieces[1::2], pieces[2::2], strict=True)
+            # comments after a statement belong to the next one
+            name: text(_TRAILING_COMMENTS.sub("", body).strip())
+            for name, body in zip(pieces[1::2], pieces[2::2], strict=True)
         }
 
     def __getattr__(self, name: str) -> TextClause:
@@ -59,7 +63,14 @@ class Database:
             check=ConnectionPool.check_connection,
             kwargs={"application_name": name, "connect_timeout": 5, "keepalives_idle": 15, "keepalives_interval": 5},
         )
-        self.engine = create_engine("postgresql+psycopg://", creator=self.pool.getconn, poolclass=NullPool)
+        self.engine = create_engine(
+            "postgresql+psycopg://",
+            creator=self.pool.getconn,
+            poolclass=NullPool,
+            use_native_hstore=False,  # or every checkout would ask the catalogue for a type we never use
+            json_deserializer=orjson.loads,
+            json_serializer=lambda value: orjson.dumps(value).decode(),
+        )
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:

@@ -1,0 +1,120 @@
+"""Launching: check, say what will happen, freeze the audience into ranges, ring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import ColumnElement, Connection
+
+from app.errors import Conflict, Fault, Invalid
+from app.flows.compose import has_unsubscribe_link
+from app.models import audience, campaign, outbox, segment
+from app.models.campaign import Campaign, Content, Sender
+from app.models.field import load_fields
+from app.models.template import Compiled, preview
+from app.runtime import Runtime
+
+EVERYONE: Mapping[str, object] = {"combinator": "and", "rules": []}
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchCheck:
+    """What a launch would do: leads to be mailed, leads left out by reason, what stands in its way, the first email."""
+
+    audience: int
+    exclusions: dict[str, int]
+    faults: tuple[Fault, ...]
+    first: tuple[str, str, str] | None = field(default=None)  # subject, HTML, text
+
+
+def check(runtime: Runtime, organisation_id: int, campaign_id: int) -> LaunchCheck:
+    """Look at everything that a launch needs, without changing anything. Raises NotFound."""
+    with runtime.db.session() as session:
+        found = campaign.get(session, organisation_id, campaign_id)
+        content = session.get(Content, (campaign_id, 0))
+        sender = session.get(Sender, found.sender_id) if found.sender_id else None
+        conn = session.connection()
+        faults = list(_faults(found, content, sender))
+        clause = _clause(conn, organisation_id, _condition(conn, organisation_id, found.segment_id))
+        counted = audience.count(conn, organisation_id, clause)
+        if not counted.included:
+            faults.append(Fault("segment", "Nobody would get this: the audience is empty."))
+        first = None
+        lead = audience.first(conn, organisation_id, clause)
+        if content is not None and content.compiled is not None and lead is not None:
+            first = preview(Compiled.from_json(content.compiled), lead)
+    return LaunchCheck(counted.included, counted.excluded, tuple(faults), first)
+
+
+def launch(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
+    """Send now, or at the campaign's time. Raises Invalid naming every fault, Conflict where it was launched already."""
+    faults = check(runtime, organisation_id, campaign_id).faults
+    if faults:
+        raise Invalid(faults)
+    with runtime.db.begin() as conn:
+        row = campaign.lock(conn, organisation_id, campaign_id)
+        if row["state"] != "draft":
+            raise Conflict(f"The campaign is {row['state']}: it was launched already.")
+        if row["start_at"] is not None and row["start_at"] > campaign.now(conn):
+            campaign.move(conn, campaign_id, "scheduled")
+            return
+        _start(conn, row, runtime.settings.range_size)
+    runtime.ring("send", runtime.settings.worker_threads)
+
+
+def start_due(runtime: Runtime) -> int:
+    """Start the scheduled campaigns whose time has come; how many. The audience is who matches now."""
+    with runtime.db.begin() as conn:
+        due = campaign.due_to_start(conn)
+    started = 0
+    for organisation_id, campaign_id in due:
+        try:
+            started += _start_scheduled(runtime, organisation_id, campaign_id)
+        except Invalid as error:  # its segment names a field that is gone: the others must not wait for it
+            with runtime.db.begin() as conn:
+                campaign.note(conn, campaign_id, f"It could not be started: {error}")
+    return started
+
+
+def _start_scheduled(runtime: Runtime, organisation_id: int, campaign_id: int) -> bool:
+    with runtime.db.begin() as conn:
+        row = campaign.lock(conn, organisation_id, campaign_id)
+        if row["state"] != "scheduled" or row["start_at"] > campaign.now(conn):
+            return False  # moved, or started by another clock, since we looked
+        _start(conn, row, runtime.settings.range_size)
+    runtime.ring("send", runtime.settings.worker_threads)
+    return True
+
+
+def _start(conn: Connection, row: Mapping[str, object], range_size: int) -> None:
+    organisation_id, campaign_id = int(str(row["organisation_id"])), int(str(row["id"]))
+    condition = _condition(conn, organisation_id, row["segment_id"])
+    chosen = audience.choose(conn, organisation_id, _clause(conn, organisation_id, condition))
+    campaign.move(conn, campaign_id, "sending")
+    campaign.freeze(conn, campaign_id, run=1, condition=condition, audience=chosen.included, exclusions=chosen.excluded)
+    outbox.cut(conn, campaign_id, 1, range_size)
+
+
+def _condition(conn: Connection, organisation_id: int, segment_id: object) -> Mapping[str, object]:
+    return EVERYONE if segment_id is None else segment.load_condition(conn, organisation_id, int(str(segment_id)))
+
+
+def _clause(conn: Connection, organisation_id: int, condition: Mapping[str, object]) -> ColumnElement[bool]:
+    fields = load_fields(conn, organisation_id)
+    return segment.compile(segment.parse(condition, fields), fields)
+
+
+def _faults(found: Campaign, content: Content | None, sender: Sender | None) -> list[Fault]:
+    faults = []
+    if found.state != "draft":
+        faults.append(Fault("", f"The campaign is {found.state}: it was launched already."))
+    if sender is None:
+        faults.append(Fault("sender", "Choose a sender: it says who the email is from, and which pool carries it."))
+    if content is None or not content.subject.strip():
+        faults.append(Fault("subject", "The subject is empty."))
+    if content is None or content.compiled is None:
+        faults.append(Fault("html", "The content has faults: mend and save it first."))
+    elif not has_unsubscribe_link(Compiled.from_json(content.compiled)):
+        faults.append(Fault("html", "There is no unsubscribe link: put {{ unsubscribe_url }} into a link."))
+    return faults

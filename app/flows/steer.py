@@ -1,0 +1,51 @@
+"""Steering a launched campaign: pause, resume, cancel; each in effect within a page."""
+
+from __future__ import annotations
+
+from app.models import campaign, outbox
+from app.models.outbox import Progress
+from app.runtime import Runtime
+
+
+def pause(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
+    """No new page is handed over from the commit on; pages in flight are settled. Raises Conflict, NotFound."""
+    with runtime.db.begin() as conn:
+        campaign.lock(conn, organisation_id, campaign_id)
+        campaign.move(conn, campaign_id, "paused")
+
+
+def resume(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
+    """Go on with what is left. Raises Conflict, NotFound."""
+    with runtime.db.begin() as conn:
+        if campaign.lock(conn, organisation_id, campaign_id)["state"] != "paused":
+            campaign.refuse(conn, campaign_id, "resumed")
+        campaign.move(conn, campaign_id, "sending")
+    runtime.ring("send", runtime.settings.worker_threads)
+
+
+def cancel(runtime: Runtime, organisation_id: int, campaign_id: int) -> Progress:
+    """Stop for good; how far it had come. What is left gets its `cancelled` events in the background."""
+    with runtime.db.begin() as conn:
+        campaign.lock(conn, organisation_id, campaign_id)
+        campaign.move(conn, campaign_id, "cancelled")
+        progress = outbox.progress(conn, campaign_id)
+    runtime.ring("upkeep")
+    return progress
+
+
+def close_cancelled(runtime: Runtime, ranges: int = 20) -> int:
+    """Write the `cancelled` outcomes of what cancelled campaigns have left; how many leads that was.
+
+    In steps of `ranges`, so that cancelling five million leads holds no lock for long.
+    """
+    closed = 0
+    with runtime.db.begin() as conn:
+        campaigns = campaign.cancelled_open(conn)
+    for campaign_id in campaigns:
+        while not runtime.stopping.is_set():
+            with runtime.db.begin() as conn:
+                done, leads = outbox.cancel_open(conn, campaign_id, ranges)
+            closed += leads
+            if not done:
+                break
+    return closed

@@ -1,0 +1,98 @@
+"""Who a campaign would go to, and who is left out for which reason: one pass over the leads that a segment matches.
+
+Two leads never share an address (a unique index says so), so nobody is left out as a duplicate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    Connection,
+    Executable,
+    Select,
+    and_,
+    case,
+    column,
+    func,
+    select,
+    table,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from app.db import Statements
+from app.models.lead import Lead
+from app.models.suppression import Suppression
+from app.models.template import LeadView
+
+SQL = Statements("audience")
+
+# The temporary table of a launch: every matched lead, and why it is left out (NULL: it is not).
+CHOSEN = table("chosen", column("id"), column("reason"))
+
+
+class _CreateChosen(Executable, ClauseElement):
+    """CREATE TABLE … AS with bound parameters (SQLAlchemy's own renders them into the text)."""
+
+    inherit_cache = False
+
+    def __init__(self, matched: Select[Any]) -> None:
+        self.matched = matched
+
+
+@compiles(_CreateChosen)
+def _create_chosen(element: _CreateChosen, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"CREATE TEMPORARY TABLE chosen ON COMMIT DROP AS {compiler.process(element.matched, **kw)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Leads included, and leads excluded by reason."""
+
+    included: int
+    excluded: dict[str, int]
+
+
+def count(conn: Connection, organisation_id: int, clause: ColumnElement[bool]) -> Audience:
+    """The audience as it would be now."""
+    matched = _matched(organisation_id, clause).subquery()
+    return _read(conn, select(matched.c.reason, func.count().label("leads")).group_by(matched.c.reason))
+
+
+def first(conn: Connection, organisation_id: int, clause: ColumnElement[bool]) -> LeadView | None:
+    """The first lead that would get it; None for an empty audience."""
+    matched = _matched(organisation_id, clause, Lead.email, Lead.time_zone, Lead.attributes).subquery()
+    row = conn.execute(select(matched).where(matched.c.reason.is_(None)).order_by(matched.c.id).limit(1)).first()
+    return None if row is None else LeadView(row.id, row.email, row.time_zone, row.attributes)
+
+
+def choose(conn: Connection, organisation_id: int, clause: ColumnElement[bool]) -> Audience:
+    """Put the audience into the temporary table `chosen`, which lives until the transaction ends.
+
+    A table and not one big INSERT … SELECT, because PostgreSQL plans no parallel scan under a statement that writes.
+    """
+    conn.execute(SQL.room_to_sort)
+    conn.execute(_CreateChosen(_matched(organisation_id, clause)))
+    return _read(conn, select(CHOSEN.c.reason, func.count().label("leads")).group_by(CHOSEN.c.reason))
+
+
+def _matched(organisation_id: int, clause: ColumnElement[bool], *more: Any) -> Select[Any]:
+    reason = case(
+        (Lead.status != "active", Lead.status),
+        (Suppression.email.is_not(None), "suppressed"),
+    )
+    suppressed = and_(Suppression.organisation_id == Lead.organisation_id, Suppression.email == Lead.email)
+    return (
+        select(Lead.id, reason.label("reason"), *more)
+        .outerjoin(Suppression, suppressed)
+        .where(Lead.organisation_id == organisation_id, clause)
+    )
+
+
+def _read(conn: Connection, statement: Select[Any]) -> Audience:
+    leads = {row.reason: row.leads for row in conn.execute(statement)}
+    return Audience(leads.pop(None, 0), leads)

@@ -1,0 +1,235 @@
+"""Campaigns, what they say and who they come from; their states and the moves between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NoReturn
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import Connection, ForeignKey, func
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from app.db import Base, Statements
+from app.errors import Conflict, NotFound
+
+SQL = Statements("campaign")
+
+# Every legal move; the state diagram in docs/architecture.md is drawn from it. A state without a way out is an end.
+MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "draft": frozenset({"scheduled", "sending"}),
+    "scheduled": frozenset({"draft", "sending", "cancelled"}),
+    "sending": frozenset({"paused", "settling", "finished", "cancelled"}),
+    "paused": frozenset({"sending", "cancelled"}),
+    "settling": frozenset({"sending", "finished", "cancelled"}),
+    "finished": frozenset({"sending"}),
+    "cancelled": frozenset(),
+}
+STATES: Final = tuple(MOVES)
+
+
+class Campaign(Base):
+    """One campaign, as its form and its page know it."""
+
+    __tablename__ = "campaign"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    organisation_id: Mapped[int]
+    owner_id: Mapped[int]
+    sender_id: Mapped[int | None]
+    segment_id: Mapped[int | None]
+    name: Mapped[str]
+    state: Mapped[str] = mapped_column(default="draft")
+    notice: Mapped[str | None]
+    start_at: Mapped[datetime | None]
+    run: Mapped[int] = mapped_column(default=0)
+    weight: Mapped[float] = mapped_column(default=1.0)
+    condition: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    audience: Mapped[int | None]
+    exclusions: Mapped[dict[str, int]] = mapped_column(JSONB, default=dict)
+    unknown_policy: Mapped[str] = mapped_column(default="hold")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+    launched_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Content(Base):
+    """What a campaign says; `compiled` is None while the source has faults."""
+
+    __tablename__ = "content"
+
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"), primary_key=True)
+    variant: Mapped[int] = mapped_column(primary_key=True, default=0)
+    version: Mapped[int] = mapped_column(default=1)
+    subject: Mapped[str] = mapped_column(default="")
+    html: Mapped[str] = mapped_column(default="")
+    text: Mapped[str] = mapped_column(default="")
+    compiled: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+
+
+class Sender(Base):
+    """A From identity and the pool that it sends through."""
+
+    __tablename__ = "sender"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    organisation_id: Mapped[int]
+    pool_id: Mapped[int]
+    name: Mapped[str]
+    address: Mapped[str]
+    reply_to: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Pool(Base):
+    """A provider account. `url` is encrypted (app.signing.Vault); `shown_url` has no credentials."""
+
+    __tablename__ = "pool"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    organisation_id: Mapped[int]
+    name: Mapped[str]
+    provider: Mapped[str]
+    url: Mapped[bytes]
+    shown_url: Mapped[str]
+    batch: Mapped[int] = mapped_column(default=50)
+    state: Mapped[str] = mapped_column(default="active")
+    reason: Mapped[str | None]
+    resume_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What a worker needs to know of a campaign that sends, with each page."""
+
+    campaign_id: int
+    organisation_id: int
+    owner_id: int
+    campaign_name: str
+    version: int
+    variant: int
+    from_name: str
+    from_address: str
+    reply_to: str | None
+    pool_id: int
+    pool_url: bytes
+    batch: int
+
+
+def get(session: Session, organisation_id: int, campaign_id: int) -> Campaign:
+    """The campaign; raises NotFound where it does not exist or is another organisation's."""
+    campaign = session.get(Campaign, campaign_id)
+    if campaign is None or campaign.organisation_id != organisation_id:
+        raise NotFound("There is no such campaign.")
+    return campaign
+
+
+def lock(conn: Connection, organisation_id: int, campaign_id: int) -> Mapping[str, Any]:
+    """The campaign's row, locked until the transaction ends; raises NotFound."""
+    row = conn.execute(SQL.lock, {"organisation_id": organisation_id, "campaign_id": campaign_id}).mappings().first()
+    if row is None:
+        raise NotFound("There is no such campaign.")
+    return dict(row)
+
+
+def move(conn: Connection, campaign_id: int, to: str, notice: str | None = None) -> str:
+    """Move a campaign to a state and give the one it came from; raises Conflict where the move is not legal.
+
+    The update is conditional, so that of two browsers that press at once one wins and the other is told.
+    """
+    sources = [state for state, targets in MOVES.items() if to in targets]
+    row = conn.execute(SQL.move, {"campaign_id": campaign_id, "to": to, "sources": sources, "notice": notice}).first()
+    if row is None:
+        state = conn.execute(SQL.state, {"campaign_id": campaign_id}).scalar()
+        raise Conflict(f"The campaign is {state}: it cannot become {to}.")
+    return str(row.came_from)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A locked campaign's state; `waited_enough` once it stood there for a day."""
+
+    state: str
+    run: int
+    waited_enough: bool
+
+
+def lock_state(conn: Connection, campaign_id: int) -> Standing:
+    """The campaign's state, locked until the transaction ends."""
+    return Standing(*conn.execute(SQL.lock_state, {"campaign_id": campaign_id}).one())
+
+
+def refuse(conn: Connection, campaign_id: int, what: str) -> NoReturn:
+    """Raise the Conflict of something that the campaign's state does not allow."""
+    raise Conflict(f"The campaign is {conn.execute(SQL.state, {'campaign_id': campaign_id}).scalar()}: not {what}.")
+
+
+def note(conn: Connection, campaign_id: int, notice: str | None) -> None:
+    """Tell the owner something on the campaign's page."""
+    conn.execute(SQL.note, {"campaign_id": campaign_id, "notice": notice})
+
+
+def freeze(
+    conn: Connection,
+    campaign_id: int,
+    *,
+    run: int,
+    condition: Mapping[str, object],
+    audience: int,
+    exclusions: Mapping[str, int],
+) -> None:
+    """Keep who a run goes to: the condition as it was, leads included, leads left out by reason."""
+    values = {"campaign_id": campaign_id, "run": run, "condition": Jsonb(condition)}
+    conn.execute(SQL.freeze, values | {"audience": audience, "exclusions": Jsonb(exclusions)})
+
+
+def now(conn: Connection) -> datetime:
+    """The database's time, which is the only one that counts."""
+    return conn.execute(SQL.now).scalar_one()
+
+
+def cancelled_open(conn: Connection) -> list[int]:
+    """Cancelled campaigns with ranges that were not closed yet."""
+    return list(conn.execute(SQL.cancelled_open).scalars())
+
+
+def pick(conn: Connection) -> list[int]:
+    """Campaigns with due ranges, the one that is served least for its weight first."""
+    return list(conn.execute(SQL.pick).scalars())
+
+
+def load_sending(conn: Connection, campaign_id: int) -> Sending:
+    """Identity, content version and pool of a campaign that was launched, and so has all of them."""
+    return Sending(*conn.execute(SQL.load_sending, {"campaign_id": campaign_id}).one())
+
+
+def load_compiled(conn: Connection, campaign_id: int, variant: int) -> dict[str, Any]:
+    """The compiled content, as `template.Compiled.from_json` reads it."""
+    compiled: dict[str, Any] = conn.execute(
+        SQL.load_compiled, {"campaign_id": campaign_id, "variant": variant}
+    ).scalar_one()
+    return compiled
+
+
+def due_to_start(conn: Connection) -> Sequence[tuple[int, int]]:
+    """(organisation, campaign) of scheduled campaigns whose time has come."""
+    return [(row.organisation_id, row.id) for row in conn.execute(SQL.due_to_start)]
+
+
+def handed_over(conn: Connection) -> list[int]:
+    """Campaigns that send, settle or were cancelled of late and have no open range: ready to be closed."""
+    return list(conn.execute(SQL.handed_over).scalars())
+
+
+def pause_pool(conn: Connection, pool_id: int, reason: str, seconds: float | None) -> None:
+    """Stop claiming for a pool: for some seconds, or with None until a person acts."""
+    conn.execute(SQL.pause_pool, {"pool_id": pool_id, "reason": reason, "seconds": seconds})
+
+
+def revive_pool(conn: Connection, pool_id: int) -> None:
+    """A pool that was stopped for a while has answered again."""
+    conn.execute(SQL.revive_pool, {"pool_id": pool_id})

@@ -1,0 +1,146 @@
+-- name: lock
+SELECT id, organisation_id, owner_id, sender_id, segment_id, name, state, start_at, run, audience, exclusions
+  FROM campaign
+ WHERE id = :campaign_id
+   AND organisation_id = :organisation_id
+   FOR UPDATE
+
+-- name: state
+SELECT state
+  FROM campaign
+ WHERE id = :campaign_id
+
+-- The old state is read under the row's lock: of two moves at once, the second sees the first.
+-- name: move
+WITH before AS (
+    SELECT id, state
+      FROM campaign
+     WHERE id = :campaign_id
+       FOR UPDATE
+)
+UPDATE campaign
+   SET state = :to,
+       notice = :notice,
+       updated_at = now(),
+       launched_at = CASE WHEN :to = 'sending' THEN coalesce(campaign.launched_at, now()) ELSE campaign.launched_at END,
+       finished_at = CASE WHEN :to IN ('finished', 'cancelled') THEN now() END
+  FROM before
+ WHERE campaign.id = before.id
+   AND before.state = ANY(CAST(:sources AS text[]))
+RETURNING before.state AS came_from
+
+-- Fair between campaigns: fewest leases held for its weight. Only open campaigns are looked at (a partial index), so the
+-- cost does not grow with how many were ever sent. Chance decides between equals, or all workers would meet at one.
+-- name: pick
+SELECT campaign.id
+  FROM campaign
+  JOIN sender
+    ON sender.id = campaign.sender_id
+  JOIN pool
+    ON pool.id = sender.pool_id
+ WHERE campaign.state = 'sending'
+   AND (pool.state = 'active' OR pool.resume_at <= now())
+   AND EXISTS (
+           SELECT FROM outbox
+            WHERE outbox.campaign_id = campaign.id
+              AND outbox.state = 'ready'
+              AND outbox.due_at <= now()
+       )
+ ORDER BY (SELECT count(*) FROM outbox WHERE outbox.campaign_id = campaign.id AND outbox.state = 'leased')
+          / campaign.weight,
+          random()
+ LIMIT 20
+
+-- name: load_sending
+SELECT campaign.id, campaign.organisation_id, campaign.owner_id, campaign.name,
+       content.version, content.variant,
+       sender.name, sender.address, sender.reply_to,
+       pool.id, pool.url, pool.batch
+  FROM campaign
+  JOIN content
+    ON content.campaign_id = campaign.id
+   AND content.variant = 0
+  JOIN sender
+    ON sender.id = campaign.sender_id
+  JOIN pool
+    ON pool.id = sender.pool_id
+ WHERE campaign.id = :campaign_id
+
+-- name: load_compiled
+SELECT compiled
+  FROM content
+ WHERE campaign_id = :campaign_id
+   AND variant = :variant
+
+-- name: due_to_start
+SELECT organisation_id, id
+  FROM campaign
+ WHERE state = 'scheduled'
+   AND start_at <= now()
+ ORDER BY start_at
+ LIMIT 100
+
+-- name: freeze
+UPDATE campaign
+   SET run = :run,
+       condition = :condition,
+       audience = :audience,
+       exclusions = :exclusions
+ WHERE id = :campaign_id
+
+-- name: handed_over
+SELECT campaign.id
+  FROM campaign
+ WHERE campaign.state IN ('sending', 'settling')
+   AND NOT EXISTS (
+           SELECT FROM outbox
+            WHERE outbox.campaign_id = campaign.id
+              AND outbox.state = 'ready'
+       )
+   AND NOT EXISTS (
+           SELECT FROM outbox
+            WHERE outbox.campaign_id = campaign.id
+              AND outbox.state = 'leased'
+       )
+
+-- name: pause_pool
+UPDATE pool
+   SET state = 'paused',
+       reason = :reason,
+       resume_at = now() + make_interval(secs => CAST(:seconds AS double precision))
+ WHERE id = :pool_id
+   AND (state = 'active' OR resume_at IS NOT NULL)
+
+-- name: revive_pool
+UPDATE pool
+   SET state = 'active',
+       reason = NULL,
+       resume_at = NULL
+ WHERE id = :pool_id
+   AND state = 'paused'
+   AND resume_at IS NOT NULL
+
+-- A campaign whose unknowns nobody resolved stays `settling` for a day, and is finished then, still saying how many.
+-- name: lock_state
+SELECT state, run, updated_at < now() - interval '1 day' AS waited_enough
+  FROM campaign
+ WHERE id = :campaign_id
+   FOR UPDATE
+
+-- name: note
+UPDATE campaign
+   SET notice = :notice
+ WHERE id = :campaign_id
+
+-- name: now
+SELECT now()
+
+-- name: cancelled_open
+SELECT campaign.id
+  FROM campaign
+ WHERE campaign.state = 'cancelled'
+   AND EXISTS (
+           SELECT FROM outbox
+            WHERE outbox.campaign_id = campaign.id
+              AND outbox.state IN ('ready', 'quarantined')
+       )

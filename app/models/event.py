@@ -1,0 +1,79 @@
+"""Events: facts that are appended to the record, and never changed.
+
+They go in by COPY, in whole pages. The line of each is put together here with as little Python as possible: it is the
+one row that an email costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import Connection
+
+from app.db import Statements, copy
+from app.mail import Kind
+
+SQL = Statements("event")
+
+TARGET = (
+    "event (lead_id, domain_id, kind, weight, detail,"
+    " organisation_id, user_id, campaign_id, pool_id, variant, run, link_id, machine, message)"
+)
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What all events of a page have in common. `user_id` is the campaign's owner."""
+
+    organisation_id: int
+    user_id: int
+    campaign_id: int
+    pool_id: int
+    variant: int = 0
+    run: int = 1
+    link_id: int = 0
+    machine: bool = False
+    message: bool = False
+
+    @property
+    def tail(self) -> str:
+        """The end of every line."""
+        return (
+            f"\t{self.organisation_id}\t{self.user_id}\t{self.campaign_id}\t{self.pool_id}\t{self.variant}\t{self.run}"
+            f"\t{self.link_id}\t{'t' if self.machine else 'f'}\t{'t' if self.message else 'f'}\n"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One event of a page; `detail` is kept as JSON: a reason, a provider's answer."""
+
+    lead_id: int
+    domain_id: int
+    kind: Kind
+    detail: Mapping[str, object] | None = None
+    weight: int = 1
+
+
+def append(conn: Connection, source: Source, facts: Iterable[Fact]) -> None:
+    """Append events, timed with the transaction's now()."""
+    tail = source.tail
+    lines = [
+        f"{fact.lead_id}\t{fact.domain_id}\t{fact.kind.value}\t{fact.weight}\t{_detail(fact.detail)}{tail}"
+        for fact in facts
+    ]
+    if lines:
+        copy(conn, TARGET, ["".join(lines)])
+
+
+def count_outcomes(conn: Connection, campaign_id: int, run: int) -> dict[str, int]:
+    """kind -> leads, from the record itself: what the reconciler holds against the ranges' sums."""
+    rows = conn.execute(SQL.count_outcomes, {"campaign_id": campaign_id, "run": run})
+    return {row.kind: int(row.leads) for row in rows}
+
+
+def _detail(detail: Mapping[str, object] | None) -> str:
+    return "\\N" if detail is None else orjson.dumps(detail).decode().translate(_ESCAPES)

@@ -1,0 +1,203 @@
+-- The oldest due range of one campaign. The partial index holds waiting ranges only and gives them in order of due time.
+-- name: claim
+WITH next AS (
+    SELECT id
+      FROM outbox
+     WHERE campaign_id = :campaign_id
+       AND state = 'ready'
+       AND due_at <= now()
+     ORDER BY due_at, id
+     LIMIT 1
+       FOR UPDATE SKIP LOCKED
+)
+UPDATE outbox
+   SET state = 'leased',
+       owner = :owner,
+       fence = outbox.fence + 1,
+       lease_until = now() + make_interval(secs => :lease)
+  FROM next
+ WHERE outbox.id = next.id
+RETURNING outbox.id, outbox.campaign_id, outbox.run, outbox.fence, outbox.attempts,
+          outbox.lead_ids[outbox.position + 1 :] AS lead_ids
+
+-- name: load_page
+SELECT asked.id,
+       coalesce(lead.email, ''),
+       coalesce(lead.domain_id, 0),
+       lead.time_zone,
+       coalesce(lead.attributes, '{}'),
+       CASE
+           WHEN lead.id IS NULL THEN 'erased'
+           WHEN lead.status <> 'active' THEN lead.status
+           WHEN suppression.email IS NOT NULL THEN 'suppressed'
+       END
+  FROM unnest(CAST(:lead_ids AS bigint[])) WITH ORDINALITY AS asked (id, place)
+  LEFT JOIN lead
+    ON lead.id = asked.id
+   AND lead.organisation_id = :organisation_id
+  LEFT JOIN suppression
+    ON suppression.organisation_id = lead.organisation_id
+   AND suppression.email = lead.email
+ ORDER BY asked.place
+
+-- Written before the call is made: from here on the page's leads stand in hand-offs. A paused or cancelled campaign gets
+-- its range back instead, untouched. An expired lease that nobody has taken is still ours: the fence says so.
+-- name: hand_over
+UPDATE outbox
+   SET lease_until = CASE WHEN campaign.state = 'sending' THEN now() + make_interval(secs => :lease) END,
+       state = CASE WHEN campaign.state = 'sending' THEN 'leased' ELSE 'ready' END,
+       owner = CASE WHEN campaign.state = 'sending' THEN outbox.owner END,
+       position = CASE WHEN campaign.state = 'sending' THEN outbox.size ELSE outbox.position END,
+       skipped = outbox.skipped + CASE WHEN campaign.state = 'sending' THEN :skipped ELSE 0 END
+  FROM campaign
+ WHERE outbox.id = :range_id
+   AND outbox.fence = :fence
+   AND outbox.state = 'leased'
+   AND campaign.id = outbox.campaign_id
+RETURNING campaign.state = 'sending' AS sends
+
+-- name: put_back
+UPDATE outbox
+   SET state = 'ready',
+       owner = NULL,
+       lease_until = NULL
+ WHERE id = :range_id
+   AND fence = :fence
+   AND state = 'leased'
+
+-- name: settle
+UPDATE outbox
+   SET state = 'done',
+       owner = NULL,
+       lease_until = NULL,
+       sent = sent + :sent,
+       refused = refused + :refused,
+       failed = failed + :failed,
+       skipped = skipped + :skipped,
+       cancelled = cancelled + :cancelled,
+       unknown = unknown + :unknown,
+       moved = moved + :moved
+ WHERE id = :range_id
+   AND fence = :fence
+   AND state = 'leased'
+RETURNING id
+
+-- name: put_off
+INSERT INTO outbox (campaign_id, parent_id, run, attempts, due_at, size, first_lead, last_lead, lead_ids, deferred_since)
+SELECT campaign_id, id, run, :attempts, now() + make_interval(secs => :seconds),
+       cardinality(CAST(:lead_ids AS bigint[])),
+       (SELECT min(lead_id) FROM unnest(CAST(:lead_ids AS bigint[])) AS lead_id),
+       (SELECT max(lead_id) FROM unnest(CAST(:lead_ids AS bigint[])) AS lead_id),
+       CAST(:lead_ids AS bigint[]),
+       coalesce(deferred_since, now())
+  FROM outbox
+ WHERE id = :parent_id
+
+-- name: put_off_for
+SELECT coalesce(extract(epoch FROM now() - deferred_since), 0)
+  FROM outbox
+ WHERE id = :range_id
+
+-- A range that was put off counts its leads again as its own size, and its parent counts them as moved.
+-- name: progress
+SELECT coalesce(sum(size - moved), 0),
+       coalesce(sum(sent), 0),
+       coalesce(sum(refused), 0),
+       coalesce(sum(failed), 0),
+       coalesce(sum(skipped), 0),
+       coalesce(sum(cancelled), 0),
+       coalesce(sum(unknown), 0),
+       coalesce(sum(size - sent - refused - failed - skipped - cancelled - unknown - moved), 0)
+  FROM outbox
+ WHERE campaign_id = :campaign_id
+   AND run = coalesce(CAST(:run AS integer), (SELECT run FROM campaign WHERE id = :campaign_id))
+
+-- name: has_open
+SELECT EXISTS (SELECT FROM outbox WHERE campaign_id = :campaign_id AND state = 'ready')
+    OR EXISTS (SELECT FROM outbox WHERE campaign_id = :campaign_id AND state = 'leased')
+
+-- name: expired
+SELECT id
+  FROM outbox
+ WHERE state = 'leased'
+   AND lease_until < now()
+ ORDER BY lease_until
+ LIMIT 100
+   FOR UPDATE SKIP LOCKED
+
+-- What was handed over and never settled is unknown now; what was not goes on as if nothing had happened.
+-- name: rescue
+UPDATE outbox
+   SET state = CASE
+                   WHEN position = size THEN 'done'
+                   WHEN crashes + 1 >= :most_crashes THEN 'quarantined'
+                   ELSE 'ready'
+               END,
+       owner = NULL,
+       lease_until = NULL,
+       fence = fence + 1,
+       crashes = crashes + 1,
+       unknown = unknown + :unknown
+ WHERE id = :range_id
+   AND state = 'leased'
+   AND lease_until < now()
+RETURNING state
+
+-- name: cancel_open
+WITH closing AS (
+    SELECT id, campaign_id, run, position, size, lead_ids
+      FROM outbox
+     WHERE campaign_id = :campaign_id
+       AND state IN ('ready', 'quarantined')
+     ORDER BY id
+     LIMIT :ranges
+       FOR UPDATE SKIP LOCKED
+), closed AS (
+    UPDATE outbox
+       SET state = 'cancelled',
+           cancelled = outbox.cancelled + outbox.size - outbox.position
+      FROM closing
+     WHERE outbox.id = closing.id
+    RETURNING outbox.id
+), appended AS (
+    INSERT INTO event (time, lead_id, organisation_id, user_id, campaign_id, domain_id, kind, pool_id, run)
+    SELECT now(), gone.lead_id, campaign.organisation_id, campaign.owner_id, campaign.id,
+           coalesce(lead.domain_id, 0), 'cancelled', sender.pool_id, closing.run
+      FROM closing
+      JOIN campaign
+        ON campaign.id = closing.campaign_id
+      JOIN sender
+        ON sender.id = campaign.sender_id
+     CROSS JOIN LATERAL unnest(closing.lead_ids[closing.position + 1 :]) AS gone (lead_id)
+      LEFT JOIN lead
+        ON lead.id = gone.lead_id
+    RETURNING lead_id
+)
+SELECT (SELECT count(*) FROM closed) AS ranges,
+       (SELECT count(*) FROM appended) AS leads
+
+-- name: cut
+WITH sliced AS (
+    SELECT id, (row_number() OVER (ORDER BY id) - 1) / CAST(:size AS integer) AS slice
+      FROM chosen
+     WHERE reason IS NULL
+), cut AS (
+    INSERT INTO outbox (campaign_id, run, due_at, size, first_lead, last_lead, lead_ids)
+    SELECT :campaign_id, :run, now(), count(*), min(id), max(id), array_agg(id ORDER BY id)
+      FROM sliced
+     GROUP BY slice
+     ORDER BY slice
+    RETURNING size
+)
+SELECT coalesce(sum(size), 0)
+  FROM cut
+
+-- name: campaign_of
+SELECT campaign_id
+  FROM outbox
+ WHERE id = :range_id
+
+-- name: domains
+SELECT id, domain_id
+  FROM lead
+ WHERE id = ANY(CAST(:lead_ids AS bigint[]))

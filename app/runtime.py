@@ -1,0 +1,79 @@
+"""What a process holds open, built once: pools of connections, keys, providers, and a way to ring."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID, uuid4
+
+from app.config import Settings
+from app.db import Database
+from app.providers import Provider, open_provider
+from app.signing import Signer, Vault
+
+log = logging.getLogger(__name__)
+
+Ring = Callable[[str], None]
+
+
+def silence(bell: str) -> None:
+    """The bell of a process that has none: workers look for due work by themselves."""
+    log.debug("no bell for %s", bell)
+
+
+class Runtime:
+    """One process's hands. `id` is what its leases are held under; `stopping` is set when it must come to an end."""
+
+    def __init__(
+        self, settings: Settings, ring: Ring = silence, *, name: str = "millrace", connections: int = 8
+    ) -> None:
+        self.settings = settings
+        self.id: UUID = uuid4()
+        self.db = Database(settings.database_url, size=connections, name=name)
+        same = settings.reports_database_url == settings.database_url
+        self.reports = self.db if same else Database(settings.reports_database_url, size=connections, name=name)
+        self.signer = Signer(settings.secret_key)
+        self.vault = Vault(settings.secret_key)
+        self.stopping = threading.Event()
+        self._ring = ring
+        self._calls: ThreadPoolExecutor | None = None
+        self._providers: dict[int, tuple[bytes, Provider]] = {}
+        self._lock = threading.Lock()
+
+    def ring(self, bell: str, times: int = 1) -> None:
+        """Wake workers. Never raises: a bell carries no work, and a lost one is rung again by the clock."""
+        try:
+            for _ in range(times):
+                self._ring(bell)
+        except Exception as error:  # whatever the broker raises, the work stands in PostgreSQL
+            log.warning("bell %s was not rung: %s", bell, error)
+
+    @property
+    def calls(self) -> ThreadPoolExecutor:
+        """The threads that speak with providers, shared by all pages of the process."""
+        with self._lock:
+            if self._calls is None:
+                self._calls = ThreadPoolExecutor(self.settings.calls, thread_name_prefix="call")
+            return self._calls
+
+    def provider(self, pool_id: int, url: bytes) -> Provider:
+        """The provider of a pool; `url` is the encrypted address, and a changed one opens a new provider."""
+        with self._lock:
+            known = self._providers.get(pool_id)
+            if known is None or known[0] != url:
+                provider = open_provider(self.vault.decrypt(url), deadline=self.settings.call_deadline)
+                # The old one is left to calls under way and closed with the process.
+                self._providers[pool_id] = known = (url, provider)
+            return known[1]
+
+    def close(self) -> None:
+        self.stopping.set()
+        if self._calls is not None:
+            self._calls.shutdown(wait=True)
+        for _, provider in self._providers.values():
+            provider.close()
+        if self.reports is not self.db:
+            self.reports.close()
+        self.db.close()
