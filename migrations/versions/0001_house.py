@@ -44,10 +44,12 @@ CREATE TABLE domain (
     id    integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name  text NOT NULL UNIQUE CHECK (name = lower(name))
 );
+-- No foreign keys: their checks were 6.3 of the 10.3 microseconds that a row of an import cost the server. Domains are
+-- never deleted, and every insert takes its domain's number from `domain` itself.
 CREATE TABLE lead (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    organisation_id integer NOT NULL REFERENCES organisation,
-    domain_id       integer NOT NULL REFERENCES domain,
+    organisation_id integer NOT NULL,
+    domain_id       integer NOT NULL,
     email           text NOT NULL,
     status          text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'unsubscribed', 'invalid')),
     time_zone       text,
@@ -229,6 +231,8 @@ CREATE TABLE outbox (
     CHECK (sent + refused + failed + skipped + cancelled + unknown + moved <= size),
     CHECK (state NOT IN ('done', 'cancelled')
            OR sent + refused + failed + skipped + cancelled + unknown + moved = size),
+    -- what waits was accounted for as far as it was handed over: nothing hangs between position and the counts
+    CHECK (state <> 'ready' OR sent + refused + failed + skipped + cancelled + unknown + moved = position),
     CHECK ((state = 'leased') = (lease_until IS NOT NULL))
 ) WITH (fillfactor = 70);
 -- Out of line and uncompressed: a claim or a settle then rewrites 150 bytes, not 8 kB.
