@@ -90,11 +90,7 @@ class Server:
 def server(
     edition: Edition | None = None, *, redis: bool = False, changed: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """A migrated server of the benchmark's own: fsync on, stopped and removed at the end. `changed` are server settings."""
-    from app.schema import migrate
-
-    from app.stack import start
-
+    """A migrated server of the benchmark's own, removed at the end: fsync on. `changed` are PostgreSQL's settings."""
     servers = stack.BOTH if redis else stack.BOTH[:1]
     with (
         tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder,
@@ -151,8 +147,8 @@ class Watch:
 class Wal:
     """Bytes of write-ahead log that a `with` block made: `.bytes`, of which `.image_bytes` are images of whole pages.
 
-    It begins with a CHECKPOINT. So the first change of every page within the block logs the whole page, for ours and for
-    rivals alike: as a server that works around the clock does after each of its own checkpoints.
+    It begins with a CHECKPOINT. So the first change of every page within the block logs the whole page, for ours and
+    for rivals alike: as a server that works around the clock does after each of its own checkpoints.
     """
 
     bytes: int = 0
@@ -175,7 +171,7 @@ class Wal:
             self._until = until
 
     def read_images(self) -> int:
-        """Fills and gives `.image_bytes`. Reads the log itself (a second or two a gigabyte), so call it when nothing is timed."""
+        """Fills and gives `.image_bytes`. Reads the log itself, seconds a gigabyte: call it when nothing is timed."""
         with psycopg.connect(self._url, autocommit=True) as conn:
             conn.execute("SELECT pg_switch_wal()")  # the end of the log must be on disk to be read
             query = "SELECT coalesce(sum(fpi_size), 0)::bigint FROM pg_get_wal_stats(%s, %s)"
@@ -184,7 +180,7 @@ class Wal:
 
 
 def _one(conn: psycopg.Connection[tuple[object, ...]], query: str, *values: object) -> str:
-    row = conn.execute(query, values).fetchone()  # type: ignore[call-overload]
+    row = conn.execute(query, values).fetchone()
     assert row is not None
     return str(row[0])
 

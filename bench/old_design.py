@@ -1,4 +1,4 @@
-"""The rival that everybody builds first: one `email` table with eight indexes, inserted into, updated, and reported from."""
+"""The rival that everybody builds first: one `email` table with eight indexes, inserted, updated and reported from."""
 
 from __future__ import annotations
 

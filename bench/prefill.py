@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -42,7 +44,8 @@ OVERRIDING SYSTEM VALUE
 SELECT drawn.id,
        %(organisation_id)s,
        first_domain + drawn.domain,
-       translate(lower(first[given] || '.' || last[family]), 'øí', 'oi') || n || '@mail' || drawn.domain || '.example.com',
+       translate(lower(first[given] || '.' || last[family]), 'øí', 'oi') || n
+           || '@mail' || drawn.domain || '.example.com',
        CASE WHEN dice < 0.5 THEN 'Europe/Berlin' ELSE 'America/New_York' END,
        jsonb_build_object('last_name', last[family], 'country', country[1 + n %% 8], 'plan', plan[1 + n %% 5],
                           'age', 18 + n %% 60, 'signed_up', (date '2026-11-01' - (n %% 1500)::integer)::text)
@@ -53,7 +56,7 @@ SELECT drawn.id,
  CROSS JOIN word
 """
 
-# The past of the record, shaped like the old design's: campaigns of 50,000 one after the other, each in order of lead id.
+# The past of the record, shaped like the old design's: campaigns of 50,000 one after another, each in order of id.
 EVENTS = """
 INSERT INTO event (time, lead_id, organisation_id, user_id, campaign_id, domain_id, kind, pool_id)
 SELECT now() - %(days)s * interval '1 day' * (1 - n::float8 / %(rows)s),
@@ -79,13 +82,9 @@ class Tenant:
 
 def create_tenant(conn: Connection) -> Tenant:
     """An organisation with one user and the attributes that the leads have. Commits."""
-    organisation_id = _id(conn, "INSERT INTO organisation (name) VALUES ('Bench') RETURNING id")
-    user_id = _id(
-        conn,
-        'INSERT INTO "user" (organisation_id, email, name, password_hash)'
-        " VALUES (%s, 'bench@example.com', 'Bench', '!') RETURNING id",
-        organisation_id,
-    )
+    organisation_id = insert_one(conn, "organisation", {"name": "Bench"})
+    person = {"organisation_id": organisation_id, "email": "bench@example.com", "name": "Bench", "password_hash": "!"}
+    user_id = insert_one(conn, "user", person)
     for name, kind in ATTRIBUTES.items():
         conn.execute(
             "INSERT INTO attribute (organisation_id, name, type) VALUES (%s, %s, %s)", [organisation_id, name, kind]
@@ -95,7 +94,7 @@ def create_tenant(conn: Connection) -> Tenant:
 
 
 def create_leads(conn: Connection, tenant: Tenant, leads: int, *, stride: int = 1) -> None:
-    """`leads` leads with the ids stride, 2·stride, …; the unique index is built afterwards, which is quicker. Commits."""
+    """`leads` leads with the ids stride, 2·stride, …; the unique index is built afterwards: quicker. Commits."""
     conn.execute("SELECT setseed(0.42)")
     conn.execute(
         "INSERT INTO domain (name) SELECT 'mail' || n || '.example.com' FROM generate_series(0, %s - 1) AS n", [DOMAINS]
@@ -132,7 +131,13 @@ def vacuum(conn: Connection, table: str) -> None:
     conn.autocommit = False
 
 
-def _id(conn: Connection, statement: str, *values: object) -> int:
-    row = conn.execute(statement.encode(), values).fetchone()
-    assert row is not None
-    return int(str(row[0]))
+def insert_one(conn: Connection, table: str, row: Mapping[str, object]) -> int:
+    """Inserts one row and gives its id. Does not commit."""
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) RETURNING id").format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(map(sql.Identifier, row)),
+        sql.SQL(", ").join(sql.Placeholder() * len(row)),
+    )
+    found = conn.execute(statement, list(row.values())).fetchone()
+    assert found is not None
+    return int(str(found[0]))
