@@ -42,6 +42,10 @@ class Runtime:
         self._providers: dict[int, tuple[bytes, Provider]] = {}
         self._lock = threading.Lock()
 
+    def use_bell(self, ring: Ring) -> None:
+        """Ring with this from now on: the process's door gives its own."""
+        self._ring = ring
+
     def ring(self, bell: str, times: int = 1) -> None:
         """Wake workers. Never raises: a bell carries no work, and a lost one is rung again by the clock."""
         try:

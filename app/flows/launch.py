@@ -48,7 +48,7 @@ def check(runtime: Runtime, organisation_id: int, campaign_id: int) -> LaunchChe
 
 
 def launch(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
-    """Send now, or at the campaign's time. Raises Invalid naming every fault, Conflict where it was launched already."""
+    """Send now, or at the campaign's time. Raises Invalid naming every fault, Conflict when it is no draft."""
     faults = check(runtime, organisation_id, campaign_id).faults
     if faults:
         raise Invalid(faults)

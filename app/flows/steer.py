@@ -40,12 +40,13 @@ def close_cancelled(runtime: Runtime, ranges: int = 20) -> int:
     """
     closed = 0
     with runtime.db.begin() as conn:
-        campaigns = campaign.cancelled_open(conn)
+        campaigns = campaign.closing(conn)
     for campaign_id in campaigns:
         while not runtime.stopping.is_set():
             with runtime.db.begin() as conn:
                 done, leads = outbox.cancel_open(conn, campaign_id, ranges)
             closed += leads
-            if not done:
-                break
+                if not done:
+                    campaign.close_cancelled(conn, campaign_id)
+                    break
     return closed

@@ -192,9 +192,14 @@ def now(conn: Connection) -> datetime:
     return conn.execute(SQL.now).scalar_one()
 
 
-def cancelled_open(conn: Connection) -> list[int]:
-    """Cancelled campaigns with ranges that were not closed yet."""
-    return list(conn.execute(SQL.cancelled_open).scalars())
+def closing(conn: Connection) -> list[int]:
+    """Cancelled campaigns with leads that have no outcome yet."""
+    return list(conn.execute(SQL.closing).scalars())
+
+
+def close_cancelled(conn: Connection, campaign_id: int) -> None:
+    """Finish a cancelled campaign, unless a worker still holds a range of it."""
+    conn.execute(SQL.close_cancelled, {"campaign_id": campaign_id})
 
 
 def pick(conn: Connection) -> list[int]:

@@ -23,7 +23,7 @@ UPDATE campaign
        notice = :notice,
        updated_at = now(),
        launched_at = CASE WHEN :to = 'sending' THEN coalesce(campaign.launched_at, now()) ELSE campaign.launched_at END,
-       finished_at = CASE WHEN :to IN ('finished', 'cancelled') THEN now() END
+       finished_at = CASE WHEN :to = 'finished' THEN now() END
   FROM before
  WHERE campaign.id = before.id
    AND before.state = ANY(CAST(:sources AS text[]))
@@ -135,12 +135,20 @@ UPDATE campaign
 -- name: now
 SELECT now()
 
--- name: cancelled_open
-SELECT campaign.id
+-- A cancelled campaign is finished when the last of its leads has its outcome; until then a partial index holds it.
+-- name: closing
+SELECT id
   FROM campaign
- WHERE campaign.state = 'cancelled'
-   AND EXISTS (
+ WHERE state = 'cancelled'
+   AND finished_at IS NULL
+
+-- name: close_cancelled
+UPDATE campaign
+   SET finished_at = now()
+ WHERE id = :campaign_id
+   AND state = 'cancelled'
+   AND NOT EXISTS (
            SELECT FROM outbox
             WHERE outbox.campaign_id = campaign.id
-              AND outbox.state IN ('ready', 'quarantined')
+              AND outbox.state IN ('ready', 'leased', 'quarantined')
        )

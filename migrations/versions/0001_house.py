@@ -176,6 +176,7 @@ CREATE TABLE campaign (
 );
 CREATE INDEX campaign_organisation ON campaign (organisation_id, id);
 CREATE INDEX campaign_open ON campaign (state, id) WHERE state IN ('scheduled', 'sending', 'settling', 'paused');
+CREATE INDEX campaign_closing ON campaign (id) WHERE state = 'cancelled' AND finished_at IS NULL;
 -- What a campaign says; compiled when saved, frozen once launched.
 CREATE TABLE content (
     campaign_id  integer NOT NULL REFERENCES campaign ON DELETE CASCADE,

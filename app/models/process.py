@@ -1,0 +1,36 @@
+"""Processes: which ones are up, by their beats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from app.db import Statements
+
+SQL = Statements("process")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process that beats."""
+
+    id: UUID
+    kind: str
+    host: str
+    pid: int
+    started_at: datetime
+    seen_at: datetime
+
+
+def beat(conn: Connection, process_id: UUID, kind: str, host: str, pid: int) -> None:
+    """Say that a process lives."""
+    conn.execute(SQL.beat, {"id": process_id, "kind": kind, "host": host, "pid": pid})
+    conn.execute(SQL.forget_dead)
+
+
+def alive(conn: Connection, kind: str) -> list[Process]:
+    """Those seen within 30 seconds, newest first."""
+    return [Process(*row) for row in conn.execute(SQL.alive, {"kind": kind})]

@@ -1,0 +1,58 @@
+"""The clock: does what is due by itself, and rings for the rest. Any number of them may run.
+
+Every task may be repeated and may run twice at once: locks and conditional updates in PostgreSQL decide. A task that fails
+is logged and tried again at its next turn; the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from app.errors import MillraceError
+from app.flows import beat, due, finish, launch, refresh, rescue, steer
+from app.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something to do every so many seconds."""
+
+    every: float
+    act: Callable[[Runtime], object]
+
+
+TASKS: Final = (
+    Task(1.0, launch.start_due),
+    Task(2.0, due.ring_due),
+    Task(5.0, rescue.rescue_expired),
+    Task(5.0, refresh.refresh),
+    Task(5.0, steer.close_cancelled),
+    Task(10.0, finish.finish_due),
+    Task(10.0, beat.beat_clock),
+)
+
+
+def run(runtime: Runtime, tasks: tuple[Task, ...] = TASKS) -> None:
+    """Run the tasks until the process is told to stop."""
+    due_at = dict.fromkeys(range(len(tasks)), 0.0)
+    while not runtime.stopping.is_set():
+        for number, task in enumerate(tasks):
+            if due_at[number] <= time.monotonic():
+                _act(runtime, task)
+                due_at[number] = time.monotonic() + task.every
+        runtime.stopping.wait(max(0.0, min(due_at.values()) - time.monotonic()))
+
+
+def _act(runtime: Runtime, task: Task) -> None:
+    try:
+        task.act(runtime)
+    except MillraceError as error:
+        log.warning("%s: %s", task.act.__name__, error)
+    except Exception:  # one task's trouble must not stop the others
+        log.exception("%s failed", task.act.__name__)

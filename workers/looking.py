@@ -1,0 +1,58 @@
+"""Looking for due work without a bell: what keeps a worker sending while Redis is away.
+
+A Dramatiq middleware starts one small thread a queue in every worker process; it also tells the process to stop, and
+beats in the `process` table.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from dramatiq import Broker, Worker
+from dramatiq.middleware import Middleware
+
+from app.errors import MillraceError
+from app.flows import beat, import_leads, send_range, steer
+from app.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+Look = Callable[[Runtime], object]
+
+LOOKS: tuple[Look, ...] = (send_range.drain, import_leads.run_waiting, steer.close_cancelled, beat.beat_worker)
+
+
+class Looking(Middleware):
+    """Starts the looking threads with the worker and ends them with it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.threads: list[threading.Thread] = []
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        for look in LOOKS:
+            thread = threading.Thread(target=keep_looking, args=(self.runtime, look), name="look", daemon=True)
+            thread.start()
+            self.threads.append(thread)
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        """Pages in flight are finished, no new one is claimed."""
+        self.runtime.stopping.set()
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        for thread in self.threads:
+            thread.join(timeout=25)
+        self.runtime.close()
+
+
+def keep_looking(runtime: Runtime, look: Look) -> None:
+    """Look every few seconds until the process stops; trouble is logged and outlived."""
+    while not runtime.stopping.wait(runtime.settings.look_every):
+        try:
+            look(runtime)
+        except MillraceError as error:
+            log.warning("%s", error)
+        except Exception:  # the thread is what is left when Redis is gone: it must not die
+            log.exception("looking for work failed")
