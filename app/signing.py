@@ -1,0 +1,84 @@
+"""Keys derived from SECRET_KEY: short signed tokens for unsubscribe links, and encryption of what must not be read."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable
+from hashlib import blake2b
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from app.errors import ConfigError
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
+_MAC = 12  # bytes: forging one takes 2**96 tries against the server
+_BODY = 12  # bytes: the key's number, 7 of the lead, 4 of the campaign
+
+
+class Signer:
+    """Signs what travels in links. Tokens signed with one of the `previous` secret keys are still read."""
+
+    def __init__(self, secret_key: str, *previous: str) -> None:
+        keys = [_derive(secret, b"unsubscribe", 33) for secret in (secret_key, *previous)]
+        self._keys = [(key[0], key[1:]) for key in keys]  # the first byte is the key's number
+        self.unsubscribe_token = self.unsubscribe_signer()
+
+    def unsubscribe_signer(self) -> Callable[[int, int], str]:
+        """(lead, campaign) -> its token: 32 characters from A-Z a-z 0-9 - _, so that a link needs no quoting.
+
+        A closure, since it runs once an email: looking the key up on `self` costs a tenth of the whole.
+        """
+        number, key = self._keys[0]
+        first, encode, mac = number << 88, b2a_base64, blake2b
+
+        def unsubscribe_token(lead_id: int, campaign_id: int) -> str:
+            body = (first | lead_id << 32 | campaign_id).to_bytes(_BODY, "big")
+            signed = body + mac(body, digest_size=_MAC, key=key).digest()
+            return encode(signed, newline=False).translate(_TO_URL).decode("ascii")
+
+        return unsubscribe_token
+
+    def read_unsubscribe(self, token: str) -> tuple[int, int] | None:
+        """(lead, campaign) of a token; None for one that we never signed. Takes the same time for every forgery."""
+        if not _TOKEN.fullmatch(token):
+            return None
+        signed = a2b_base64(token.encode("ascii").translate(_FROM_URL))
+        body, claimed = signed[:_BODY], signed[_BODY:]
+        for number, key in self._keys:
+            mac = blake2b(body, digest_size=_MAC, key=key).digest()
+            if hmac.compare_digest(mac, claimed) and number == body[0]:
+                return int.from_bytes(body[1:8], "big"), int.from_bytes(body[8:], "big")
+        return None
+
+
+class Vault:
+    """Encrypts what the database keeps and nobody may read there: pool addresses with their credentials."""
+
+    def __init__(self, secret_key: str, *previous: str) -> None:
+        secrets = (secret_key, *previous)
+        self._fernet = MultiFernet([Fernet(b2a_base64(_derive(key, b"vault", 32), newline=False)) for key in secrets])
+
+    def encrypt(self, plain: str) -> bytes:
+        """Different bytes each time, that only a Vault of the same secret key reads."""
+        return self._fernet.encrypt(plain.encode())
+
+    def decrypt(self, secret: bytes) -> str:
+        """What was encrypted; raises ConfigError where that was done under another key, or the bytes were changed."""
+        try:
+            return self._fernet.decrypt(bytes(secret)).decode()
+        except InvalidToken:
+            raise ConfigError(
+                "A stored credential cannot be read: it was encrypted under another SECRET_KEY. Set the old one again, "
+                "or enter the pool's address anew."
+            ) from None
+
+
+def _derive(secret_key: str, purpose: bytes, length: int) -> bytes:
+    """A key for one purpose (HKDF, RFC 5869): knowing one says nothing of another."""
+    return HKDF(SHA256(), length, salt=None, info=b"millrace " + purpose).derive(secret_key.encode())
