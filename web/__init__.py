@@ -1,0 +1,63 @@
+"""The web door: `create_app` puts the pages together. Run it as `gunicorn 'web:create_app()'`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from app import config
+from app.config import Settings
+from web import assets, csrf, formats, navigation, problems, security, throttle, visitor
+from web.account import blueprint as account
+from web.health import blueprint as health
+
+if TYPE_CHECKING:
+    from app.runtime import Runtime
+
+BLUEPRINTS = (account, health)
+UPLOAD_LIMIT = 1024 * 1024  # bytes of a request's body; the upload of leads has its own
+
+
+def create_app(runtime: Runtime | None = None) -> Flask:
+    """The application; without a runtime it opens its own from the environment. Raises ConfigError."""
+    runtime = runtime or _open_runtime()
+    app = Flask(__name__)
+    app.config.from_mapping(_settings(runtime.settings))
+    app.extensions["millrace"] = runtime
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+    if runtime.settings.trusted_proxies:
+        hops = runtime.settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    # The order matters: who asks is settled before a body is read, and a body before its token is compared.
+    for part in (security, assets, formats, navigation, problems, visitor, csrf):
+        part.init_app(app)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    throttle.init_app(app)
+    return app
+
+
+def _open_runtime() -> Runtime:
+    from workers.broker import open_runtime  # the broker is opened only where there is none given
+
+    return open_runtime(config.read(os.environ))
+
+
+def _settings(settings: Settings) -> dict[str, object]:
+    secure = settings.base_url.startswith("https://")
+    return {
+        # A key of the web's own: what signs sessions signs nothing else.
+        "SECRET_KEY": hashlib.blake2b(settings.secret_key.encode()[:64], person=b"web session").hexdigest(),
+        # "__Host-" binds a cookie to this host and path; browsers accept it over https only.
+        "SESSION_COOKIE_NAME": "__Host-millrace" if secure else "millrace",
+        "SESSION_COOKIE_SECURE": secure,
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "MAX_CONTENT_LENGTH": UPLOAD_LIMIT,
+        "MAX_FORM_MEMORY_SIZE": UPLOAD_LIMIT,
+        "WTF_CSRF_TIME_LIMIT": None,  # a token lives as long as the session: a form left open overnight still saves
+    }

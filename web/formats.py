@@ -1,0 +1,87 @@
+"""How figures, times and states are written on a page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from flask import Flask
+from markupsafe import Markup
+
+# The colour of every state and outcome, wherever one is shown: a class of app.css.
+TONES = {
+    "draft": "quiet",
+    "scheduled": "info",
+    "sending": "live",
+    "settling": "warn",
+    "paused": "warn",
+    "finished": "good",
+    "cancelled": "quiet",
+    "uploading": "live",
+    "waiting": "info",
+    "running": "live",
+    "failed": "bad",
+    "active": "good",
+    "unsubscribed": "warn",
+    "invalid": "bad",
+    "sent": "good",
+    "delivered": "good",
+    "opened": "info",
+    "clicked": "info",
+    "refused": "bad",
+    "bounced": "bad",
+    "complained": "bad",
+    "skipped": "quiet",
+    "deferred": "warn",
+    "unknown": "warn",
+    "manual": "quiet",
+}
+
+
+def init_app(app: Flask) -> None:
+    app.jinja_env.filters.update(number=number, size=size, percent=percent, when=when, tone=tone)
+
+
+def number(value: float | None) -> str:
+    """1234567 as "1,234,567"; nothing as a dash."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def size(value: int) -> str:
+    """Bytes, as people say them."""
+    amount = float(value)
+    for unit in ("bytes", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" or amount >= 10 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def percent(part: float, whole: float) -> str:
+    """A share, e.g. "12.5 %"; a dash of nothing. Never 100 % or 0 % by rounding alone."""
+    if not whole:
+        return "–"
+    share = 100 * part / whole
+    if 0 < share < 0.1:
+        return "< 0.1 %"
+    if 99.9 < share < 100:
+        return "> 99.9 %"
+    return f"{share:.0f} %" if share in (0, 100) else f"{share:.1f} %"
+
+
+def when(moment: datetime | None) -> Markup:
+    """A time in UTC that app.js writes again in the reader's own zone."""
+    if moment is None:
+        return Markup("–")
+    utc = moment.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        utc.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        utc.strftime("%d %b %Y, %H:%M UTC").lstrip("0"),
+    )
+
+
+def tone(state: str) -> str:
+    """The colour class of a state."""
+    return TONES.get(state, "quiet")

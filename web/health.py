@@ -1,0 +1,18 @@
+"""For platforms: whether this process can serve."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify
+from sqlalchemy import text
+
+from web.context import runtime
+
+blueprint = Blueprint("health", __name__)
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """200 while the database answers; otherwise the 503 of every page."""
+    with runtime().db.begin() as conn:
+        conn.execute(text("SELECT 1"))
+    return jsonify({"status": "ok"})

@@ -1,0 +1,46 @@
+"""The rooms of the house, in the order of the menu."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Flask, current_app, request
+
+from web.context import me
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """One entry of the menu: it is lit while the page belongs to its blueprint."""
+
+    label: str
+    endpoint: str
+    icon: str
+    admin: bool = False
+
+    @property
+    def blueprint(self) -> str:
+        return self.endpoint.split(".")[0]
+
+    @property
+    def here(self) -> bool:
+        return request.blueprint == self.blueprint
+
+
+ROOMS = (
+    Room("Campaigns", "campaigns.index", "campaign"),
+    Room("Leads", "leads.index", "lead"),
+    Room("Imports", "imports.index", "import"),
+    Room("Segments", "segments.index", "segment"),
+    Room("Reports", "reports.index", "report"),
+    Room("Senders", "senders.index", "sender"),
+)
+
+
+def init_app(app: Flask) -> None:
+    app.jinja_env.globals["rooms"] = rooms
+
+
+def rooms() -> list[Room]:
+    """The rooms that this person may enter."""
+    return [room for room in ROOMS if room.endpoint in current_app.view_functions and (not room.admin or me().is_admin)]

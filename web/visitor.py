@@ -1,0 +1,84 @@
+"""Who is asking: the session cookie names a login, and every route but the public ones needs one."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, g, redirect, request, session, url_for
+from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
+from werkzeug.exceptions import Unauthorized
+from werkzeug.wrappers import Response as AnyResponse
+
+from app.flows import login
+from app.models.user import Person
+from web.context import runtime
+from web.problems import wants_json
+
+# Everything else needs a login: a new route is closed until it is named here.
+PUBLIC = frozenset({"static", "account.log_in", "account.log_in_submit", "health.healthz"})
+
+
+class Visitor(UserMixin):
+    """Somebody logged in. What Flask-Login keeps in the session is the login's token, never a user's number."""
+
+    def __init__(self, person: Person, token: str) -> None:
+        self.person = person
+        self.token = token
+
+    def get_id(self) -> str:
+        return self.token
+
+
+def init_app(app: Flask) -> None:
+    manager = LoginManager(app)
+    manager.session_protection = "strong"
+    manager.user_loader(_load)
+    app.before_request(_require_login)
+    app.jinja_env.globals["somebody"] = somebody
+
+
+def somebody() -> bool:
+    """Whether it is known already that somebody is logged in: asks no database, which may be what is broken."""
+    return isinstance(g.get("_login_user"), Visitor)
+
+
+def enter(token: str) -> None:
+    """Opens the session of a login that was just made. Nothing of the session before survives: it may be a stranger's."""
+    visitor = _load(token)
+    session.clear()
+    if visitor is not None:
+        login_user(visitor)
+
+
+def leave() -> None:
+    """Ends the login and the session."""
+    login.log_out(runtime().db, current_user.token)
+    logout_user()
+    session.clear()
+
+
+def safe_next(address: str | None) -> str:
+    """Where to go after the login: a path of ours, or home. Never another site, however it is spelled."""
+    if not address or not address.startswith("/") or address.startswith(("//", "/\\")):
+        return url_for("account.home")
+    if any(ord(letter) < 33 for letter in address) or "\\" in address:
+        return url_for("account.home")
+    parts = urlsplit(address)
+    return address if not parts.scheme and not parts.netloc else url_for("account.home")
+
+
+def _load(token: str) -> Visitor | None:
+    person = login.who(runtime().db, token)
+    return None if person is None else Visitor(person, token)
+
+
+def _require_login() -> AnyResponse | None:
+    if request.endpoint is None or request.endpoint in PUBLIC or current_user.is_authenticated:
+        return None
+    if wants_json():
+        raise Unauthorized("Please log in.")
+    if request.headers.get("HX-Request"):  # a fragment: the whole page must go, not a piece of it
+        here = urlsplit(request.headers.get("HX-Current-URL", "")).path
+        return Response(headers={"HX-Redirect": url_for("account.log_in", next=here or None)})
+    wanted = request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(url_for("account.log_in", next=wanted if wanted != "/" else None))
