@@ -58,9 +58,13 @@ def sink(host: str, port: int, seed: int, log: str | None, **wishes: object) -> 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        listener = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise click.ClickException(f"Cannot listen on {host}:{port} ({error.strerror}): choose another --port.") from None
+    # Inherited by its connections. asyncio leaves it out for a socket made like this, and then every reply, which is
+    # written in two pieces, waits 40 ms for a delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 if __name__ == "__main__":
