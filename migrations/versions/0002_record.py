@@ -12,7 +12,7 @@ CREATE TYPE event_kind AS ENUM (
     'sent', 'refused', 'failed', 'skipped', 'cancelled', 'unknown',
     'deferred', 'delivered', 'bounced', 'complained', 'opened', 'clicked', 'unsubscribed'
 );
--- One row a fact. The columns stand from wide to narrow, so that none is padded: 58 bytes and the header.
+-- One row a fact. The columns stand from wide to narrow, so that none is padded: 50 bytes and the header.
 CREATE TABLE event (
     time            timestamptz NOT NULL,
     lead_id         bigint NOT NULL,
@@ -31,13 +31,23 @@ CREATE TABLE event (
     detail          jsonb
 );
 SELECT create_hypertable('event', by_range('time', INTERVAL '1 day'), create_default_indexes => false);
+"""
+
+# What each lookup needs, and what it costs the emails that were simply sent (the great mass of all rows).
+INDEXES = """
+-- Who got a campaign, and what happened to one lead of it. The only index that every row pays for: 45 bytes of WAL.
 CREATE INDEX event_lead ON event (campaign_id, lead_id);
+-- The few that were refused, bounced, complained …: listed without reading the mass. Sent rows do not enter it.
+CREATE INDEX event_exception ON event (campaign_id, kind, lead_id) WHERE kind NOT IN ('sent', 'delivered', 'opened');
+-- The last minutes, which the reports read live. Rows arrive in time's order, so 32 pages share one entry.
+CREATE INDEX event_time ON event USING brin (time) WITH (pages_per_range = 32, autosummarize = on);
 """
 
 
 def upgrade() -> None:
     op.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
     op.execute(EVENT)
+    op.execute(INDEXES)
 
 
 def downgrade() -> None:
