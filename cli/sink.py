@@ -9,7 +9,8 @@ import socket
 import click
 import uvicorn
 
-from cli.sink_server import CUTS, Behaviour, Sink
+from cli.sink_behaviour import CUTS, Behaviour
+from cli.sink_server import Sink
 
 KEEP_ALIVE = 75  # seconds: longer than any caller keeps an idle connection, so that the caller always closes first
 
@@ -60,7 +61,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
-        raise click.ClickException(f"Cannot listen on {host}:{port} ({error.strerror}): choose another --port.") from None
+        reason = f"Cannot listen on {host}:{port} ({error.strerror}): choose another --port."
+        raise click.ClickException(reason) from None
     # Inherited by its connections. asyncio leaves it out for a socket made like this, and then every reply, which is
     # written in two pieces, waits 40 ms for a delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

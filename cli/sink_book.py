@@ -1,4 +1,4 @@
-"""What the sink has seen: one bit per lead and run, one small entry per idempotency key, the last letters to look at."""
+"""What the sink has seen: a bit per lead and run, a small entry per idempotency key, the last letters to look at."""
 
 from __future__ import annotations
 

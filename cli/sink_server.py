@@ -8,7 +8,7 @@ import html
 import os
 import random
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs
@@ -16,6 +16,7 @@ from uuid import UUID
 
 import orjson
 
+from cli.sink_behaviour import Behaviour
 from cli.sink_book import Answered, Book
 
 Scope = MutableMapping[str, Any]
@@ -23,47 +24,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY = 64 << 20  # bytes of one call
-CUTS = ("cut", "error", "silence")
 ACCEPTED, REFUSED, DEFERRED = b"ard"
-
-
-@dataclass(frozen=True, slots=True)
-class Behaviour:
-    """How the sink answers. Rates are between 0 and 1: of emails (refuse, defer) or of calls (down, unsure).
-
-    A refused address is refused every time. `strict`: a call with a refused address is refused as a whole (422).
-    An unsure call is accepted, then its reply is lost: `cut` off, an `error` 500, or `silence` until the caller leaves.
-    """
-
-    latency: float = 0.2
-    refuse: float = 0.0
-    defer: float = 0.0
-    down: float = 0.0
-    unsure: float = 0.0
-    unsure_how: str = "cut"
-    retry_after: int = 1
-    batch: int = 50
-    strict: bool = False
-    idempotent: bool = False
-
-    def changed(self, wishes: object) -> Behaviour:
-        """A copy with these settings; raises ValueError with a sentence for a name or value that makes no sense."""
-        if not isinstance(wishes, dict):
-            raise ValueError("Settings are one JSON object.")  # noqa: TRY004  one kind of refusal
-        kinds = {each.name: type(each.default) for each in fields(self)}
-        for name, value in wishes.items():
-            kind = kinds.get(name)
-            if kind is None:
-                raise ValueError(f"There is no setting {name!r}; there are {', '.join(kinds)}.")
-            if type(value) is not kind and not (kind is float and type(value) is int):
-                raise ValueError(f"{name} must be a {kind.__name__}.")
-        new = replace(self, **wishes)
-        for name in ("refuse", "defer", "down", "unsure"):
-            if not 0 <= getattr(new, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1.")
-        if not 0 <= new.latency <= 3600 or new.retry_after < 0 or new.batch < 1 or new.unsure_how not in CUTS:
-            raise ValueError(f"latency is 0 to 3600 s, batch at least 1, unsure_how one of {', '.join(CUTS)}.")
-        return new
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +180,10 @@ class Sink:
 
 
 HEAD = (
-    "<!doctype html><html lang=en><meta charset=utf-8><title>The sink</title><style>body{font:16px system-ui;margin:2rem}"
-    "th{text-align:left;padding-right:2rem}iframe{width:100%;height:24rem;border:1px solid #ccc}</style>"
-    "<h1>The sink</h1><p>A provider that accepts and delivers nothing. Figures: <a href=/stats>/stats</a>; "
-    "the last letters: <a href='/messages?n=10'>/messages</a>; POST /settings changes how it answers.</p>"
+    "<!doctype html><html lang=en><meta charset=utf-8><title>The sink</title>"
+    "<style>body{font:16px system-ui;margin:2rem}th{text-align:left;padding-right:2rem}iframe{width:100%;height:24rem}</style><h1>The sink</h1>"
+    "<p>A provider that accepts and delivers nothing. Figures: <a href=/stats>/stats</a>; the last letters: "
+    "<a href='/messages?n=10'>/messages</a>; POST /settings changes how it answers.</p>"
 )
 
 
@@ -269,7 +230,7 @@ def _problem(status: int, message: str, *headers: tuple[bytes, bytes]) -> Answer
 
 
 def _outsider(scope: Scope) -> Answer | None:
-    """Settings are for this machine alone, and not for a web page open on it: JSON needs a preflight, that fails here."""
+    """Settings are for this machine alone, and not for web pages open on it: JSON needs a preflight, which fails."""
     headers = dict(scope["headers"])
     if not ip_address(scope["client"][0]).is_loopback:
         return _problem(403, "Only from this machine.")

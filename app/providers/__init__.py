@@ -1,1 +1,65 @@
-"""Strangers that deliver: one file each."""
+"""Strangers that deliver: one file each, found by their URL's scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.errors import Invalid
+from app.mail import Batch, Capabilities, Outcome
+from app.providers.address import shown
+from app.providers.sink import Sink, SinkAccount
+
+__all__ = ["SCHEMES", "Provider", "check", "open_provider", "shown"]
+
+
+class Provider(Protocol):
+    """One account at one provider. Thread-safe: many calls run at once, and none outlives its deadline."""
+
+    capabilities: Capabilities
+
+    def send(self, batch: Batch) -> list[Outcome]:
+        """One provider call: one Outcome per letter, in order.
+
+        Raises for all letters at once: ProviderDown (nothing left us), ProviderUnsure (all of it may have left),
+        ProviderRefusesUs (nothing left us, nor will until a person acts).
+        """
+
+    def close(self) -> None:
+        """Hang up the idle connections; calls under way end by themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A kind of provider: what reads its URL (raising Invalid), and what sends with what was read."""
+
+    read: Callable[[str], Any]
+    provider: Callable[..., Provider]
+
+
+SCHEMES: Mapping[str, Scheme] = {
+    "sink+http": Scheme(SinkAccount.read, Sink),
+    "sink+https": Scheme(SinkAccount.read, Sink),
+}
+
+
+def open_provider(url: str, *, deadline: float) -> Provider:
+    """The provider behind a pool's URL; nothing is connected yet. `deadline`: seconds that one `send` may take.
+
+    Raises Invalid, pointer "url".
+    """
+    scheme = _scheme(url)
+    return scheme.provider(scheme.read(url), deadline=deadline)
+
+
+def check(url: str) -> None:
+    """Raise Invalid (pointer "url") with a sentence for the person who typed it, unless a provider can be opened."""
+    open_provider(url, deadline=1.0).close()
+
+
+def _scheme(url: str) -> Scheme:
+    name = url.partition("://")[0].lower()
+    if name not in SCHEMES:
+        raise Invalid.one("url", f"The URL must begin with one of {', '.join(f'{each}://' for each in SCHEMES)}.")
+    return SCHEMES[name]

@@ -1,0 +1,114 @@
+"""A pool's URL taken apart: who to call, with which credentials and options, and how to show it to people."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from app.errors import Invalid
+
+Reader = Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One account at one provider. `options` holds only the names its provider knows, already of their types."""
+
+    scheme: str
+    host: str
+    port: int | None
+    user: str
+    password: str
+    path: str
+    options: Mapping[str, Any]
+
+    def __repr__(self) -> str:  # never the credentials, wherever it is printed
+        return f"Address({self.scheme}://{self.host}:{self.port})"
+
+
+def read_address(url: str, known: Mapping[str, Reader]) -> Address:
+    """The URL's parts; options are read by `known`, whose readers raise ValueError with what they want.
+
+    Raises Invalid, pointer "url", with a sentence that never repeats the credentials.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise Invalid.one("url", "This is no URL: mind special characters in the password (@ is %40).") from None
+    if not parts.hostname or any(c <= " " or c == "\x7f" for c in url):
+        raise Invalid.one("url", "The URL needs a host: scheme://host:port.")
+    read: dict[str, Any] = {}
+    for name, value in options:
+        if name not in known or name in read:
+            offer = f"known ones are {', '.join(known)}" if known else "there are none"
+            raise Invalid.one("url", f"The option {name!r} is unknown or given twice; {offer}.")
+        try:
+            read[name] = known[name](value)
+        except ValueError as error:
+            raise Invalid.one("url", f"The option {name}={value!r}: {error}.") from None
+    return Address(
+        scheme=parts.scheme.lower(),
+        host=_host(parts.hostname),
+        port=port,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        path=parts.path,
+        options=read,
+    )
+
+
+def shown(url: str) -> str:
+    """The URL without user and password, that both may be keys; never raises."""
+    scheme, mark, rest = url.partition("://")
+    cut = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
+    return f"{scheme}{mark}{rest[:cut].rpartition('@')[2]}{rest[cut:]}" if mark else "(no URL)"
+
+
+def count(least: int, most: int) -> Reader:
+    """A reader of whole numbers between two, both allowed."""
+
+    def read(value: str) -> int:
+        if not value.isdecimal() or not least <= int(value) <= most:
+            raise ValueError(f"a whole number from {least} to {most}")
+        return int(value)
+
+    return read
+
+
+def one_of(*words: str) -> Reader:
+    """A reader of one word out of several."""
+
+    def read(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return value
+
+    return read
+
+
+def certificates(value: str) -> str:
+    """A reader of a file of certificate authorities (PEM)."""
+    if not Path(value).is_file():
+        raise ValueError("a file of certificate authorities in PEM format")
+    return value
+
+
+def tls_context(ca: str | None) -> ssl.SSLContext:
+    """TLS 1.2 or newer that verifies certificate and host name, by the system's authorities or by those of a file."""
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise Invalid.one("url", f"The option ca={ca!r} cannot be read: {error}.") from None
+
+
+def _host(name: str) -> str:
+    try:
+        return name if name.isascii() else name.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise Invalid.one("url", "The host's name is none.") from None

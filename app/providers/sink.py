@@ -1,0 +1,119 @@
+"""The sink: a provider for trials and benchmarks that takes real calls over HTTP and delivers nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+import orjson
+
+from app.errors import Invalid, ProviderUnsure
+from app.mail import Accepted, Batch, Capabilities, Deferred, Letter, Outcome, Refused, Unsure
+from app.providers.address import Address, certificates, count, read_address, tls_context
+from app.providers.halving import halve
+from app.providers.http import Http, taken
+
+OPTIONS = {"batch": count(1, 1000), "idempotent": count(0, 86400 * 7), "ca": certificates}
+HEADERS = ((b"content-type", b"application/json"), (b"user-agent", b"millrace"))
+
+
+@dataclass(frozen=True, slots=True)
+class SinkAccount:
+    """`sink+http://host:port?batch=50&idempotent=SECONDS`; `idempotent` belongs with `millrace sink --idempotent`."""
+
+    address: Address
+
+    @classmethod
+    def read(cls, url: str) -> SinkAccount:
+        """Raises Invalid, pointer "url"."""
+        address = read_address(url, OPTIONS)
+        if address.user or address.path not in ("", "/"):
+            raise Invalid.one("url", "The sink has neither users nor paths: sink+http://host:port.")
+        return cls(address)
+
+
+class Sink:
+    """Calls `POST /send` with a JSON body per batch; bodies are finished here, so each letter may differ wholly."""
+
+    def __init__(self, account: SinkAccount, *, deadline: float) -> None:
+        address = account.address
+        scheme = address.scheme.partition("+")[2]
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        port = f":{address.port}" if address.port else ""
+        context = tls_context(address.options.get("ca")) if scheme == "https" else None
+        self.http = Http(f"{scheme}://{host}{port}/send", context)
+        self.deadline = deadline
+        self.capabilities = Capabilities(
+            batch=address.options.get("batch", 50),
+            distinct_body=True,
+            idempotent_for=float(address.options.get("idempotent", 0)),
+        )
+
+    def send(self, batch: Batch) -> list[Outcome]:
+        """One Outcome per letter, in order; raises ProviderDown, ProviderUnsure or ProviderRefusesUs for all."""
+        if not batch.letters:
+            return []
+        until = monotonic() + self.deadline
+
+        def call(part: Batch) -> list[Outcome]:
+            return read_reply(taken(self.http.post(write_call(part), HEADERS, until)).body, part.letters)
+
+        return halve(batch, call, until)
+
+    def close(self) -> None:
+        self.http.close()
+
+
+def write_call(batch: Batch) -> bytes:
+    """The JSON body of one call, every letter filled."""
+    subject, html, text = batch.content.subject.fill, batch.content.html.fill, batch.content.text.fill
+    letters = [
+        {
+            "lead": letter.lead_id,
+            "to": letter.address,
+            "subject": subject(letter.values),
+            "html": html(letter.values),
+            "text": text(letter.values),
+            "headers": {
+                "List-Unsubscribe": f"<{letter.unsubscribe_url}>",
+                "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+            },
+        }
+        for letter in batch.letters
+    ]
+    return orjson.dumps(
+        {
+            "handoff": batch.handoff_id,
+            "key": batch.key,
+            "campaign": batch.campaign_id,
+            "run": batch.run,
+            "from": {"name": batch.from_name, "address": batch.from_address},
+            "reply_to": batch.reply_to,
+            "letters": letters,
+        }
+    )
+
+
+def read_reply(body: bytes, letters: Sequence[Letter]) -> list[Outcome]:
+    """One Outcome per letter. A reply that does not name exactly these leads in this order raises ProviderUnsure."""
+    try:
+        results = orjson.loads(body)["results"]
+        if [result["lead"] for result in results] != [letter.lead_id for letter in letters]:
+            raise ValueError("other leads than were sent")
+        return [_outcome(result) for result in results]
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raw = body[:2000].decode("utf-8", "replace")
+        raise ProviderUnsure(f"The reply makes no sense ({type(error).__name__}: {error}).", raw) from error
+
+
+def _outcome(result: dict[str, object]) -> Outcome:
+    match result:
+        case {"status": "accepted", "id": str(ref)}:
+            return Accepted(ref)
+        case {"status": "refused", "reason": str(reason)}:
+            return Refused(reason[:300])
+        case {"status": "deferred", "reason": str(reason)}:
+            return Deferred(reason[:300])
+        case _:
+            return Unsure(f"An answer that is not known: {result!r}"[:300])
