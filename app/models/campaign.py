@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final, NoReturn
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, ForeignKey, func
+from sqlalchemy import Connection, ForeignKey, func, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -238,3 +238,34 @@ def pause_pool(conn: Connection, pool_id: int, reason: str, seconds: float | Non
 def revive_pool(conn: Connection, pool_id: int) -> None:
     """A pool that was stopped for a while has answered again."""
     conn.execute(SQL.revive_pool, {"pool_id": pool_id})
+
+
+def pool_named(session: Session, organisation_id: int, name: str) -> Pool | None:
+    """The pool of that name, whatever its case."""
+    return session.scalars(
+        select(Pool).where(Pool.organisation_id == organisation_id, func.lower(Pool.name) == name.lower())
+    ).first()
+
+
+def sender_named(session: Session, organisation_id: int, address: str, name: str) -> Sender | None:
+    """The sender with that address and name, whatever their case."""
+    return session.scalars(
+        select(Sender).where(
+            Sender.organisation_id == organisation_id,
+            func.lower(Sender.address) == address.lower(),
+            func.lower(Sender.name) == name.lower(),
+        )
+    ).first()
+
+
+def find(session: Session, campaign_id: int) -> Campaign:
+    """A campaign of any organisation, for operators; raises NotFound."""
+    found = session.get(Campaign, campaign_id)
+    if found is None:
+        raise NotFound("There is no such campaign.")
+    return found
+
+
+def newest(session: Session, limit: int) -> list[Campaign]:
+    """The newest campaigns of all organisations, for operators."""
+    return list(session.scalars(select(Campaign).order_by(Campaign.id.desc()).limit(limit)))

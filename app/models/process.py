@@ -34,3 +34,14 @@ def beat(conn: Connection, process_id: UUID, kind: str, host: str, pid: int) -> 
 def alive(conn: Connection, kind: str) -> list[Process]:
     """Those seen within 30 seconds, newest first."""
     return [Process(*row) for row in conn.execute(SQL.alive, {"kind": kind})]
+
+
+def server_version(conn: Connection) -> str:
+    """PostgreSQL's own name and version."""
+    return str(conn.execute(SQL.server_version).scalar_one())
+
+
+def timescaledb(conn: Connection) -> tuple[str | None, str | None]:
+    """The extension's version and its licence ("timescale" or "apache"); None, None where it is not there."""
+    row = conn.execute(SQL.timescaledb).one()
+    return row.version, row.licence

@@ -14,3 +14,10 @@ SELECT id, kind, host, pid, started_at, seen_at
  WHERE kind = :kind
    AND seen_at > now() - interval '30 seconds'
  ORDER BY seen_at DESC
+
+-- name: server_version
+SELECT 'PostgreSQL ' || current_setting('server_version')
+
+-- name: timescaledb
+SELECT (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS version,
+       current_setting('timescaledb.license', true) AS licence

@@ -1,0 +1,110 @@
+"""Writing a campaign: a draft is saved whole or not at all, and its content is compiled as it is saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from app.errors import Conflict, Fault, Invalid
+from app.models import campaign, segment
+from app.models.campaign import Campaign, Content, Sender
+from app.models.field import load_fields
+from app.models.template import compile_content
+from app.runtime import Runtime
+
+LONGEST_NAME: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A campaign's form. `start_at` None: when launched; `segment_id` None: every lead."""
+
+    name: str
+    sender_id: int | None = None
+    segment_id: int | None = None
+    subject: str = ""
+    html: str = ""
+    text: str = ""
+    start_at: datetime | None = None
+
+
+def create(runtime: Runtime, organisation_id: int, owner_id: int, draft: Draft) -> int:
+    """Save a new draft; its id. Raises Invalid naming every field that is wrong."""
+    with runtime.db.session() as session:
+        compiled = _check(session, organisation_id, draft)
+        found = Campaign(organisation_id=organisation_id, owner_id=owner_id, name=draft.name.strip())
+        session.add(found)
+        _fill(found, draft)
+        session.flush()
+        session.add(_content(Content(campaign_id=found.id), draft, compiled))
+        return found.id
+
+
+def update(runtime: Runtime, organisation_id: int, campaign_id: int, draft: Draft) -> None:
+    """Save a draft again. Raises Invalid, NotFound, or Conflict where it was launched meanwhile."""
+    with runtime.db.session() as session:
+        state = campaign.lock(session.connection(), organisation_id, campaign_id)["state"]
+        if state != "draft":
+            raise Conflict(f"The campaign is {state}: its content can no longer be changed.")
+        compiled = _check(session, organisation_id, draft)
+        _fill(campaign.get(session, organisation_id, campaign_id), draft)
+        content = session.get_one(Content, (campaign_id, 0))
+        if (content.subject, content.html, content.text) != (draft.subject, draft.html, draft.text):
+            content.version += 1
+        _content(content, draft, compiled)
+
+
+def duplicate(runtime: Runtime, organisation_id: int, owner_id: int, campaign_id: int) -> int:
+    """Copy a campaign in any state into a new draft; its id. Raises NotFound."""
+    with runtime.db.session() as session:
+        source = campaign.get(session, organisation_id, campaign_id)
+        content = session.get_one(Content, (campaign_id, 0))
+        draft = Draft(
+            name=f"{source.name} (copy)"[:LONGEST_NAME],
+            sender_id=source.sender_id,
+            segment_id=source.segment_id,
+            subject=content.subject,
+            html=content.html,
+            text=content.text,
+        )
+    return create(runtime, organisation_id, owner_id, draft)
+
+
+def _check(session: Session, organisation_id: int, draft: Draft) -> dict[str, object] | None:
+    """Everything that may be wrong with a draft, at once; the compiled content, None while there is none yet."""
+    faults = []
+    if not draft.name.strip():
+        faults.append(Fault("name", "Give the campaign a name."))
+    elif len(draft.name) > LONGEST_NAME:
+        faults.append(Fault("name", f"The name is longer than {LONGEST_NAME} characters."))
+    if draft.sender_id is not None:
+        sender = session.get(Sender, draft.sender_id)
+        if sender is None or sender.organisation_id != organisation_id:
+            faults.append(Fault("sender", "There is no such sender."))
+    if draft.segment_id is not None and not segment.exists(session.connection(), organisation_id, draft.segment_id):
+        faults.append(Fault("segment", "There is no such segment."))
+    compiled = None
+    if draft.html.strip() or draft.subject.strip():
+        try:
+            fields = load_fields(session.connection(), organisation_id)
+            compiled = compile_content(draft.subject, draft.html, draft.text, fields).to_json()
+        except Invalid as error:
+            faults.extend(error.faults)
+    if faults:
+        raise Invalid(faults)
+    return compiled if draft.html.strip() else None
+
+
+def _fill(found: Campaign, draft: Draft) -> None:
+    found.name = draft.name.strip()
+    found.sender_id = draft.sender_id
+    found.segment_id = draft.segment_id
+    found.start_at = draft.start_at
+
+
+def _content(content: Content, draft: Draft, compiled: dict[str, object] | None) -> Content:
+    content.subject, content.html, content.text, content.compiled = draft.subject, draft.html, draft.text, compiled
+    return content

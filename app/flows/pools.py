@@ -1,0 +1,78 @@
+"""Pools and senders: provider accounts, and the identities that send through them."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from app import providers
+from app.addresses import parse_address
+from app.errors import Fault, Invalid, NotFound
+from app.models import campaign
+from app.models.campaign import Pool, Sender
+from app.runtime import Runtime
+
+
+def add_pool(runtime: Runtime, organisation_id: int, name: str, url: str, batch: int = 50) -> int:
+    """Add a provider account; its id. The URL is kept encrypted. Raises Invalid naming "name", "url" or "batch"."""
+    faults = [] if name.strip() else [Fault("name", "Give the pool a name.")]
+    try:
+        providers.check(url)
+    except Invalid as error:
+        faults.extend(error.faults)
+    if not 1 <= batch <= 1000:
+        faults.append(Fault("batch", "A batch has 1 to 1,000 leads."))
+    if faults:
+        raise Invalid(faults)
+    with runtime.db.session() as session:
+        if campaign.pool_named(session, organisation_id, name.strip()) is not None:
+            raise Invalid.one("name", "There is a pool of that name already.")
+        pool = Pool(
+            organisation_id=organisation_id,
+            name=name.strip(),
+            provider=urlsplit(url).scheme.partition("+")[0],
+            url=runtime.vault.encrypt(url),
+            shown_url=providers.shown(url),
+            batch=batch,
+        )
+        session.add(pool)
+        session.flush()
+        return pool.id
+
+
+def resume_pool(runtime: Runtime, organisation_id: int, pool_id: int) -> None:
+    """A person says that a paused pool may send again. Raises NotFound."""
+    with runtime.db.session() as session:
+        pool = session.get(Pool, pool_id)
+        if pool is None or pool.organisation_id != organisation_id:
+            raise NotFound("There is no such pool.")
+        pool.state, pool.reason, pool.resume_at = "active", None, None
+    runtime.ring("send", runtime.settings.worker_threads)
+
+
+def add_sender(
+    runtime: Runtime, organisation_id: int, pool_id: int | None, name: str, address: str, reply_to: str | None = None
+) -> int:
+    """Add a From identity; its id. Raises Invalid naming "name", "address", "reply_to" or "pool"."""
+    faults = []
+    if not name.strip() or any(ord(character) < 32 for character in name):
+        faults.append(Fault("name", "Say in one line who the email is from."))
+    parsed, answered = parse_address(address), parse_address(reply_to) if reply_to else None
+    if parsed is None:
+        faults.append(Fault("address", "That is not an email address."))
+    if reply_to and answered is None:
+        faults.append(Fault("reply_to", "That is not an email address."))
+    with runtime.db.session() as session:
+        pool = session.get(Pool, pool_id) if pool_id is not None else None
+        if pool is None or pool.organisation_id != organisation_id:
+            faults.append(Fault("pool", "Choose a pool to send through."))
+        if faults:
+            raise Invalid(faults)
+        assert pool is not None and parsed is not None
+        if campaign.sender_named(session, organisation_id, parsed, name.strip()) is not None:
+            raise Invalid.one("address", "There is a sender with this name and address already.")
+        sender = Sender(
+            organisation_id=organisation_id, pool_id=pool.id, name=name.strip(), address=parsed, reply_to=answered
+        )
+        session.add(sender)
+        session.flush()
+        return sender.id

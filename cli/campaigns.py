@@ -1,0 +1,121 @@
+"""`millrace campaign`: list, launch, pause, resume, cancel, status."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from app.flows import launch as launching
+from app.flows import steer
+from app.models import campaign as campaigns
+from app.models import outbox
+from app.models.campaign import Campaign
+from app.models.outbox import Progress
+from app.runtime import Runtime
+from cli.process import runtime_of_command
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+which = click.argument("campaign_id", metavar="CAMPAIGN", type=int)
+
+
+@click.group("campaign")
+def campaign() -> None:
+    """Look at campaigns and steer them."""
+
+
+@campaign.command("list")
+@as_json
+@click.option("--limit", default=50, show_default=True, help="How many, newest first.")
+def list_campaigns(as_json: bool, limit: int) -> None:
+    """The newest campaigns."""
+    with runtime_of_command() as runtime, runtime.db.session() as session:
+        found = campaigns.newest(session, limit)
+    rows = [{"id": each.id, "state": each.state, "audience": each.audience, "name": each.name} for each in found]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        audience = "" if row["audience"] is None else f"{row['audience']:,}"
+        click.echo(f"{row['id']:>6}  {row['state']:<10}  {audience:>11}  {row['name']}")
+    if not rows:
+        click.echo("There are no campaigns yet.")
+
+
+@campaign.command("launch")
+@which
+@click.option("--check", is_flag=True, help="Only say what a launch would do.")
+def launch(campaign_id: int, check: bool) -> None:
+    """Send a draft now, or at its time."""
+    with runtime_of_command() as runtime:
+        organisation_id = _owner(runtime, campaign_id)
+        found = launching.check(runtime, organisation_id, campaign_id)
+        left_out = ", ".join(f"{leads:,} {reason}" for reason, leads in sorted(found.exclusions.items())) or "nobody"
+        click.echo(f"Audience: {found.audience:,} leads. Left out: {left_out}.")
+        for fault in found.faults:
+            click.echo(f"In the way: {fault.message}", err=True)
+        if check or found.faults:
+            raise SystemExit(1 if found.faults else 0)
+        launching.launch(runtime, organisation_id, campaign_id)
+        click.echo(f"Campaign {campaign_id} is {_campaign(runtime, campaign_id).state}.")
+
+
+@campaign.command("pause")
+@which
+def pause(campaign_id: int) -> None:
+    """Hand nothing more over until it is resumed."""
+    with runtime_of_command() as runtime:
+        steer.pause(runtime, _owner(runtime, campaign_id), campaign_id)
+    click.echo(f"Campaign {campaign_id} is paused: pages in flight are finished.")
+
+
+@campaign.command("resume")
+@which
+def resume(campaign_id: int) -> None:
+    """Go on with a paused campaign."""
+    with runtime_of_command() as runtime:
+        steer.resume(runtime, _owner(runtime, campaign_id), campaign_id)
+    click.echo(f"Campaign {campaign_id} is sending.")
+
+
+@campaign.command("cancel")
+@which
+def cancel(campaign_id: int) -> None:
+    """Stop for good; says how many had gone."""
+    with runtime_of_command() as runtime:
+        progress = steer.cancel(runtime, _owner(runtime, campaign_id), campaign_id)
+    click.echo(f"Campaign {campaign_id} is cancelled: {progress.sent:,} of {progress.audience:,} had gone.")
+
+
+@campaign.command("status")
+@which
+@as_json
+def status(campaign_id: int, as_json: bool) -> None:
+    """Where a campaign stands, lead by lead accounted for."""
+    with runtime_of_command() as runtime:
+        found = _campaign(runtime, campaign_id)
+        with runtime.db.begin() as conn:
+            progress = outbox.progress(conn, campaign_id)
+    if as_json:
+        facts = {"id": found.id, "name": found.name, "state": found.state, "notice": found.notice}
+        click.echo(json.dumps(facts | {"exclusions": found.exclusions} | asdict(progress)))
+        return
+    click.echo(f"{found.name}: {found.state}" + (f" ({found.notice})" if found.notice else ""))
+    _print_progress(progress)
+
+
+def _print_progress(progress: Progress) -> None:
+    for name, leads in asdict(progress).items():
+        click.echo(f"  {name:<10}{leads:>12,}")
+    click.echo("  " + ("These add up." if progress.adds_up else "THESE DO NOT ADD UP."))
+
+
+def _campaign(runtime: Runtime, campaign_id: int) -> Campaign:
+    with runtime.db.session() as session:
+        return campaigns.find(session, campaign_id)
+
+
+def _owner(runtime: Runtime, campaign_id: int) -> int:
+    """Operators stand above organisations: the campaign says whose it is."""
+    return _campaign(runtime, campaign_id).organisation_id

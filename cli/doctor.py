@@ -1,0 +1,122 @@
+"""`millrace doctor`: looks at every part, and says what to do about what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import click
+import redis
+
+from app import schema
+from app.config import Settings, read
+from app.db import Database
+from app.errors import MillraceError
+from app.models import process
+from cli.process import environment
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One part: how it is, and what to do where it is not well."""
+
+    part: str
+    well: bool
+    found: str
+    advice: str = ""
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> None:
+    """Check database, TimescaleDB, Redis, migrations, clock and workers. Exit code 1 where something is wrong."""
+    findings = list(examine())
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            mark = click.style("ok  ", fg="green") if finding.well else click.style("BAD ", fg="red")
+            click.echo(f"{mark} {finding.part:<12} {finding.found}")
+            if finding.advice:
+                click.echo(f"     {'':<12} {finding.advice}")
+    raise SystemExit(0 if all(finding.well for finding in findings) else 1)
+
+
+def examine() -> Iterator[Finding]:
+    """Look at each part in turn; what cannot be looked at without an earlier one is left out."""
+    try:
+        settings = read(environment())
+    except MillraceError as error:
+        yield Finding("settings", False, str(error), "Set it, or start everything with `millrace up`.")
+        return
+    yield Finding("settings", True, f"links begin with {settings.base_url}")
+    yield _redis(settings)
+    database = Database(settings.database_url, size=1, timeout=5.0, name="millrace doctor")
+    try:
+        yield from _database(settings, database)
+    finally:
+        database.close()
+
+
+def _redis(settings: Settings) -> Finding:
+    try:
+        with redis.Redis.from_url(settings.redis_url, socket_timeout=3, socket_connect_timeout=3) as client:
+            info = client.info("server")
+            version = info.get("valkey_version") or info.get("redis_version")
+            policy = str(client.config_get("maxmemory-policy").get("maxmemory-policy", ""))
+    except redis.RedisError as error:
+        advice = "Start it, or check REDIS_URL. Workers look for work by themselves meanwhile, every few seconds."
+        return Finding("redis", False, f"cannot be reached: {error}", advice)
+    if policy and policy != "noeviction":
+        return Finding("redis", False, f"{version}, evicts keys ({policy})", "Set maxmemory-policy to noeviction.")
+    return Finding("redis", True, str(version))
+
+
+def _database(settings: Settings, database: Database) -> Iterator[Finding]:
+    checks: tuple[Callable[[], Finding], ...] = (
+        lambda: _server(database),
+        lambda: _edition(database),
+        lambda: _migrations(settings),
+        lambda: _process(database, "clock", "Nothing is started, rescued or refreshed: start one with `millrace clock`."),
+        lambda: _process(database, "worker", "Nothing is sent or imported: start one with `dramatiq workers.main`."),
+    )
+    for check in checks:
+        try:
+            finding = check()
+        except MillraceError as error:
+            yield Finding("database", False, str(error), "Start it, or check DATABASE_URL.")
+            return
+        yield finding
+        if not finding.well and finding.part in ("database", "timescaledb", "migrations"):
+            return
+
+
+def _server(database: Database) -> Finding:
+    with database.begin() as conn:
+        version = process.server_version(conn)
+    return Finding("database", True, version)
+
+
+def _edition(database: Database) -> Finding:
+    with database.begin() as conn:
+        version, licence = process.timescaledb(conn)
+    if version is None:
+        return Finding("timescaledb", False, "is not in this database", "Run `millrace migrate`, or see docs/operations.md.")
+    edition = "Community edition" if licence == "timescale" else "Apache edition: the clock keeps the roll-ups"
+    return Finding("timescaledb", True, f"{version}, {edition}")
+
+
+def _migrations(settings: Settings) -> Finding:
+    at, newest = schema.current(settings.database_url), schema.head()
+    if at == newest:
+        return Finding("migrations", True, f"at {at}, the newest")
+    return Finding("migrations", False, f"at {at}, the newest is {newest}", "Run `millrace migrate`.")
+
+
+def _process(database: Database, kind: str, advice: str) -> Finding:
+    with database.begin() as conn:
+        alive = process.alive(conn, kind)
+    if not alive:
+        return Finding(kind, False, "none was seen within 30 seconds", advice)
+    return Finding(kind, True, f"{len(alive)} alive: " + ", ".join(f"{each.host}/{each.pid}" for each in alive[:5]))
