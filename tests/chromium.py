@@ -1,4 +1,4 @@
-"""The browser that the browser tests drive: this machine's Chromium, else Debian's, fetched through apt with or without root.
+"""The browser of the browser tests: this machine's Chromium, else Debian's, fetched through apt, also without root.
 
 `python -m tests.chromium` finds or fetches one and says which.
 """
@@ -64,7 +64,7 @@ def _unpack() -> Path | None:
             subprocess.run(["dpkg-deb", "-x", str(deb), str(made)], check=True)
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
-    libraries = sorted({str(path.parent) for path in folder.glob("usr/lib/**/*.so*")} | {str(folder / "usr/lib/chromium")})
+    libraries = sorted({str(path.parent) for path in folder.glob("usr/lib/**/*.so*")})
     (folder / "fonts.conf").write_text(FONTS.format(folder=folder))
     (folder / "chromium").write_text(WRAPPER.format(folder=folder, libraries=":".join(libraries)))
     (folder / "chromium").chmod(0o755)
@@ -87,4 +87,4 @@ if __name__ == "__main__":
     if found:
         print(f"browser tests use {found}")
     else:
-        print("!! NO CHROMIUM: THE BROWSER TESTS WILL BE SKIPPED. Install one, or name it with CHROMIUM=/path/to/chromium")
+        print("!! NO CHROMIUM: THE BROWSER TESTS WILL BE SKIPPED. Install one, or name it: CHROMIUM=/path/to/chromium")

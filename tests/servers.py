@@ -1,4 +1,4 @@
-"""The servers that tests run on: one PostgreSQL per edition and one Valkey in each test process, started when first asked for.
+"""Each test process's own servers: a PostgreSQL per edition and a Valkey, started when first asked for.
 
 A cluster with the migrated template database is made once, kept in the cache folder, and copied: 0.3 s instead of 3.
 """
@@ -25,7 +25,7 @@ from app.stack.timescale import Edition
 TEMPLATE = "millrace_template"
 CLONE = SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
 # A clone is a thousand small files: 14 ms in memory, 330 ms on an ext4 disk.
-MEMORY, ROOM = Path("/dev/shm"), 2 << 30
+MEMORY, ROOM = Path("/dev/shm"), 2 << 30  # noqa: S108 - the folder in it is ours alone
 KEEP = 4  # prepared clusters: two editions, of this schema and of the one before
 
 

@@ -1,7 +1,7 @@
 """The embedded PostgreSQL + TimescaleDB and Valkey: for trying, for tests, for one small machine.
 
-    with stack.start(home) as servers:
-        servers.database_url, servers.redis_url
+with stack.start(home) as servers:
+    servers.database_url, servers.redis_url
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
@@ -110,10 +111,8 @@ def start(
 def editions_available() -> list[Edition]:
     """The editions of TimescaleDB that can be had here; the first look may fetch Debian's package."""
     found: list[Edition] = []
-    try:
+    with suppress(ConfigError):
         found.append(timescale.apache().edition)
-    except ConfigError:
-        pass
     if timescale.community() is not None:
         found.append("community")
     return found
@@ -132,7 +131,8 @@ def _take(home: Path) -> IO[str]:
         holder = lock.read().strip() or "unknown"
         lock.close()
         raise ConfigError(
-            f"Millrace already runs from {home} (process {holder}). Stop it first, or set MILLRACE_HOME to another folder."
+            f"Millrace already runs from {home} (process {holder}): stop it first,"
+            " or set MILLRACE_HOME to another folder."
         ) from None
     lock.truncate(0)
     lock.write(str(os.getpid()))
@@ -143,16 +143,20 @@ def _take(home: Path) -> IO[str]:
 def _postgres(home: Path, durable: bool, edition: Edition | None, settings: Mapping[str, str] | None) -> Postgres:
     made_with = _made_with(home)
     if made_with and edition and made_with[0] != edition:
-        raise ConfigError(f"{home} was made with TimescaleDB's {made_with[0]} edition, not {edition}: use another folder.")
-    wanted: Edition | None = "community" if made_with and made_with[0] == "community" else edition
-    if made_with and made_with[0] == "apache":
-        wanted = "apache"
-    return Postgres(home, timescale.choose(wanted), durable=durable, settings=settings)
+        raise ConfigError(
+            f"{home} was made with TimescaleDB's {made_with[0]} edition: use another folder for {edition}."
+        )
+    extension = timescale.choose(made_with[0] if made_with else edition)
+    return Postgres(home, extension, durable=durable, settings=settings)
 
 
-def _made_with(home: Path) -> list[str] | None:
+def _made_with(home: Path) -> tuple[Edition, str] | None:
+    """The edition and version that the home's database has."""
     kept = home / "timescaledb"
-    return kept.read_text().split() if kept.exists() else None
+    if not kept.exists():
+        return None
+    edition, version = kept.read_text().split()
+    return "community" if edition == "community" else "apache", version
 
 
 def _keep_up(home: Path, postgres: Postgres) -> None:

@@ -1,7 +1,7 @@
 """How a server is started so that it never runs as root and never outlives the process that started it.
 
 PostgreSQL refuses to run as root. A root caller gets a user namespace in which root carries an ordinary uid, so that
-every file stays root's; where namespaces are refused, the server drops to an unprivileged uid that owns the data folder.
+every file stays root's; where namespaces are refused, the server drops to an unprivileged uid that owns the data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Confinement:
 def bound_to_us(signal: str) -> tuple[str, ...]:
     """The prefix of a command that gets `signal` ("INT", "TERM") when the thread that started it ends, even by kill -9.
 
-    Start it from a thread that lives as long as the process: the kernel watches the thread (prctl(2), PR_SET_PDEATHSIG).
+    Start it from a thread that lives as long as the process: prctl(2)'s PR_SET_PDEATHSIG watches the thread.
     """
     return (_tool("setpriv"), "--pdeathsig", signal, "--")
 

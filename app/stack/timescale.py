@@ -15,7 +15,8 @@ from app.errors import ConfigError
 
 Edition = Literal["apache", "community"]
 WAYS_OUT = (
-    "Ways out: `docker compose up` brings a server that has it, or set DATABASE_URL to a PostgreSQL server with TimescaleDB."
+    "Ways out: `docker compose up` brings a server that has it,"
+    " or set DATABASE_URL to a PostgreSQL server with TimescaleDB."
 )
 
 
@@ -48,7 +49,9 @@ def community() -> Extension | None:
     folder = Path(named).expanduser().absolute() if named else cache_folder() / "timescaledb-community"
     found = read(folder)
     if found is None and named:
-        raise ConfigError(f"MILLRACE_TIMESCALEDB_DIR names {folder}, which holds no share/extension/timescaledb.control.")
+        raise ConfigError(
+            f"MILLRACE_TIMESCALEDB_DIR names {folder}, which holds no TimescaleDB (lib/, share/extension/)."
+        )
     return found if found is not None and found.edition == "community" else None
 
 

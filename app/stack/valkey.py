@@ -1,4 +1,4 @@
-"""The embedded Valkey (a Redis server): one process on a loopback port, with a password, that keeps what it was told."""
+"""The embedded Valkey (a Redis server): one process on a loopback port, with a password."""
 
 from __future__ import annotations
 
