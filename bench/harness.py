@@ -132,16 +132,20 @@ def say(text: str) -> None:
 
 
 class Watch:
-    """Wall-clock seconds of a `with` block: `.seconds`."""
+    """Wall-clock seconds of a `with` block: `.seconds`, and within it `.elapsed`."""
 
     seconds: float = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self._began
 
     def __enter__(self) -> Self:
         self._began = time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.seconds = time.perf_counter() - self._began
+        self.seconds = self.elapsed
 
 
 class Wal:
