@@ -1,4 +1,4 @@
-"""Password hashing (argon2id), a few at a time: each costs 64 MiB and a sixth of a second, so logins must not pile up."""
+"""Password hashing (argon2id), a few at a time: each costs 64 MiB and a sixth of a second, and must not pile up."""
 
 from __future__ import annotations
 

@@ -42,9 +42,11 @@ def create_app(runtime: Runtime | None = None) -> Flask:
 
 
 def _open_runtime() -> Runtime:
-    from workers.broker import open_runtime  # the broker is opened only where there is none given
+    from app.runtime import Runtime
+    from workers.broker import Bell, open_broker  # only where none is given: a test needs no broker
 
-    return open_runtime(config.read(os.environ))
+    settings = config.read(os.environ)
+    return Runtime(settings, Bell(open_broker(settings.redis_url)), name="millrace web")
 
 
 def _settings(settings: Settings) -> dict[str, object]:

@@ -7,10 +7,10 @@ from flask_wtf import FlaskForm
 from app.errors import Invalid
 
 
-class Form(FlaskForm):
+class Form(FlaskForm):  # type: ignore[misc]
     """A form of ours; its fields' faults come from the flows, said once and shown here."""
 
-    class Meta(FlaskForm.Meta):
+    class Meta(FlaskForm.Meta):  # type: ignore[misc]
         def bind_field(self, form, unbound_field, options):  # type: ignore[no-untyped-def]
             filters = list(unbound_field.kwargs.get("filters", ()))
             if unbound_field.field_class.__name__ in ("StringField", "EmailField"):

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import hashlib
 
+from typing import TYPE_CHECKING, cast
+
 from flask import Flask, request
 from flask_limiter import Limiter
 
 from app.flows.login import normalise
 from web.context import runtime
+
+if TYPE_CHECKING:
+    from flask.typing import RouteCallable
 
 LIMITS = {
     # endpoint: ((limit, whose count it is), ...)
@@ -34,7 +39,8 @@ def init_app(app: Flask) -> None:
     for endpoint, limits in LIMITS.items():
         for limit, whose in limits:
             view = app.view_functions[endpoint]
-            app.view_functions[endpoint] = limiter.limit(limit, key_func=KEYS[whose], methods=["POST"])(view)
+            limited = limiter.limit(limit, key_func=KEYS[whose], methods=["POST"])(view)
+            app.view_functions[endpoint] = cast("RouteCallable", limited)
 
 
 def _by_place() -> str:

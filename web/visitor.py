@@ -18,7 +18,7 @@ from web.problems import wants_json
 PUBLIC = frozenset({"static", "account.log_in", "account.log_in_submit", "health.healthz"})
 
 
-class Visitor(UserMixin):
+class Visitor(UserMixin):  # type: ignore[misc]
     """Somebody logged in. What Flask-Login keeps in the session is the login's token, never a user's number."""
 
     def __init__(self, person: Person, token: str) -> None:
@@ -43,7 +43,7 @@ def somebody() -> bool:
 
 
 def enter(token: str) -> None:
-    """Opens the session of a login that was just made. Nothing of the session before survives: it may be a stranger's."""
+    """Opens the session of a login just made. Nothing of the session before survives: it may be a stranger's."""
     visitor = _load(token)
     session.clear()
     if visitor is not None:

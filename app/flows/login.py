@@ -19,7 +19,7 @@ LIFETIME = timedelta(days=14)
 
 
 def log_in(db: Database, email: str, password: str) -> str | None:
-    """A new login's token; None when address and password do not belong together. No transaction is open while it hashes."""
+    """A new login's token; None when address and password do not belong together. Hashes outside of any transaction."""
     with db.begin() as conn:
         credentials = user.find_credentials(conn, normalise(email))
     if not passwords.verify_password(credentials.password_hash if credentials else None, password):

@@ -130,3 +130,8 @@ def update_password(conn: Connection, credentials: Credentials, new_hash: str) -
 def list_organisations(session: Session) -> list[Organisation]:
     """Every organisation, oldest first."""
     return list(session.scalars(select(Organisation).order_by(Organisation.id)))
+
+
+def oldest(session: Session) -> User | None:
+    """The first user that was ever made and may still log in."""
+    return session.scalars(select(User).where(User.disabled_at.is_(None)).order_by(User.id)).first()
