@@ -1,0 +1,104 @@
+"""Benchmarks: each runs at a small size on a server of its own, and answers in the one shape that programs read."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from bench import harness, old_design, prefill
+from bench.__main__ import BENCHES, main
+
+SMALL = {
+    "append": ["--rows", "3000", "--emails", "2000"],
+    "launch": ["--leads", "5000"],
+    "send": ["--leads", "2000"],
+    "import": ["--rows", "3000"],
+    "report": ["--events", "3000"],
+    "compose": ["--leads", "1000"],
+}
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_a_benchmark_answers_with_one_json_object_on_its_last_line(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, *SMALL[name], "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(answer) == {"bench", "settings", "ours", "rivals", "reach"}
+    assert answer["bench"] == name
+    assert answer["rivals"]
+    for figures in (answer["ours"], *answer["rivals"].values()):
+        assert figures
+        assert all(isinstance(figure, int | float) for figure in figures.values())
+    for aim in answer["reach"].values():
+        assert set(aim) == {"target", "got"}
+
+
+def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"  {name} " in listed for name in BENCHES)
+
+
+def test_a_wrong_name_is_answered_with_the_list_and_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["apend"]) == 2
+    shown = capsys.readouterr()
+    assert "append" in shown.out
+    assert "'apend'" in shown.err
+
+
+def test_a_benchmark_leaves_nothing_behind() -> None:
+    before = set(Path(tempfile.gettempdir()).glob("millrace-bench-*"))
+    with harness.server("apache") as house:
+        assert house.folder not in before
+        assert house.settings["fsync"] == "on"
+    assert not house.folder.exists()
+
+
+def test_the_old_design_keeps_one_row_an_email_through_its_life(database_url: str) -> None:
+    with psycopg.connect(database_url) as conn:
+        old_design.create(conn, rows=500)
+        emails = [old_design.Email(1, 1, lead, f"{lead}@example.com", "Hello") for lead in range(1, 51)]
+        ids = old_design.insert(conn, emails, "queued")
+        old_design.mark_sent(conn, ids, [f"ref-{lead}" for lead in range(1, 51)])
+        old_design.mark_bounced(conn, "ref-7")
+        rows = conn.execute("SELECT lead_id, status FROM email WHERE id = ANY(%s)", [ids]).fetchall()
+        indexes = conn.execute("SELECT count(*) FROM pg_index WHERE indrelid = 'email'::regclass").fetchone()
+    assert dict(rows) == {lead: "bounced" if lead == 7 else "sent" for lead in range(1, 51)}  # type: ignore[arg-type]
+    assert indexes == (9,)  # eight, and the primary key's
+
+
+def test_the_past_is_as_long_as_asked_for_on_both_sides(database_url: str) -> None:
+    with psycopg.connect(database_url) as conn:
+        tenant = prefill.create_tenant(conn)
+        prefill.create_events(conn, tenant, 1000, days=10)
+        old_design.create(conn, rows=1000, days=10)
+        for table, time in (("event", "time"), ("email", "created_at")):
+            found = conn.execute(f"SELECT count(*), now() - min({time}) > interval '9 days' FROM {table}".encode())
+            assert found.fetchone() == (1000, True)
+
+
+def test_leads_have_addresses_of_their_own_and_every_fifth_is_pro(database_url: str) -> None:
+    with psycopg.connect(database_url) as conn:
+        tenant = prefill.create_tenant(conn)
+        prefill.create_leads(conn, tenant, 1000, stride=7)
+        query = (
+            "SELECT count(DISTINCT email), count(*) FILTER (WHERE attributes ->> 'plan' = 'pro'), max(id)"
+            " FROM lead WHERE organisation_id = %s"
+        )
+        assert conn.execute(query, [tenant.organisation_id]).fetchone() == (1000, 200, 7000)
+
+
+def test_the_log_of_a_block_counts_what_the_block_wrote(database_url: str) -> None:
+    with psycopg.connect(database_url) as conn:
+        conn.execute("CREATE TABLE written (body text)")
+        conn.commit()
+        with harness.Wal(database_url) as wal:
+            conn.execute("INSERT INTO written SELECT repeat(chr(65 + n % 26), 1000) FROM generate_series(1, 100) AS n")
+            conn.commit()
+    assert 100_000 < wal.bytes < 400_000
+    assert 0 <= wal.read_images() < wal.bytes
