@@ -20,7 +20,7 @@ import click
 import redis
 
 from app import config, schema, stack
-from app.errors import ConfigError, MillraceError, Unavailable
+from app.errors import ConfigError, Unavailable
 from app.flows import first_steps
 from cli.process import leave_environment, open_runtime
 from cli.supervisor import Supervisor, quoted, read_procfile, with_our_programs
@@ -47,8 +47,6 @@ def up(demo: bool) -> None:
         code = _up({name: value for name, value in os.environ.items() if value}, demo)
     except KeyboardInterrupt:
         code = 0
-    except MillraceError as error:
-        raise click.ClickException(str(error)) from None
     _say("stopped")
     sys.exit(code)
 

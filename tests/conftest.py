@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from playwright.sync_api import Browser, sync_playwright
 
 from app import stack
 from app.config import Settings
+from app.runtime import Runtime
 from app.stack.timescale import Edition
+from tests import chromium
 from tests.servers import Servers
 
 EDITIONS = pytest.StashKey[list[Edition]]()
@@ -29,9 +32,12 @@ def pytest_configure_node(node: object) -> None:
     node.workerinput["editions"] = node.config.stash[EDITIONS]  # type: ignore[attr-defined]
 
 
-def pytest_report_header(config: pytest.Config) -> str:
+def pytest_report_header(config: pytest.Config) -> list[str]:
     editions = config.stash[EDITIONS]
-    return f"timescaledb editions: {', '.join(editions) or 'NONE: tests on a database will fail'}"
+    return [
+        f"timescaledb editions: {', '.join(editions) or 'NONE: tests on a database will fail'}",
+        f"chromium: {chromium.find() or 'NONE: BROWSER TESTS ARE SKIPPED (`make browser` fetches one)'}",
+    ]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -80,3 +86,23 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         secret_key=SECRET_KEY,
         home=tmp_path / "home",
     )
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    """A runtime on this test's database; its bell rings for nobody."""
+    opened = Runtime(settings, name="test")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium, one for this test process. Where there is none the test is skipped, and the header says so."""
+    path = chromium.find()
+    if path is None:
+        pytest.skip("there is no Chromium here (`make browser` fetches one)")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path)
+        yield launched
+        launched.close()

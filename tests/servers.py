@@ -39,8 +39,7 @@ class Servers:
     def postgres(self, edition: Edition) -> stack.Stack:
         if edition not in self.stacks:
             home = self.folder / edition
-            home.mkdir(parents=True)
-            _copy(prepared(edition), home)
+            copy_cluster(prepared(edition), home)
             self.stacks[edition] = stack.start(home, durable=False, edition=edition, servers=("postgres",))
         return self.stacks[edition]
 
@@ -112,12 +111,13 @@ def _prepare(edition: Edition, made: Path) -> None:
                 connection.execute(f"ALTER DATABASE {TEMPLATE} IS_TEMPLATE true ALLOW_CONNECTIONS false")
         partly = made.with_suffix(".part")
         shutil.rmtree(partly, ignore_errors=True)
-        partly.mkdir(parents=True)
-        _copy(home, partly)
+        copy_cluster(home, partly)
         partly.rename(made)
 
 
-def _copy(source: Path, home: Path) -> None:
+def copy_cluster(source: Path, home: Path) -> None:
+    """Makes `home` a home folder with the cluster of `source`, which must not run."""
+    home.mkdir(parents=True, exist_ok=True)
     shutil.copytree(source / "postgres", home / "postgres", symlinks=True)
     shutil.copy(source / "timescaledb", home / "timescaledb")
 

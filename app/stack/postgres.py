@@ -17,7 +17,7 @@ import psycopg
 
 from app.errors import ConfigError, Unavailable
 from app.stack import confine
-from app.stack.server import Child
+from app.stack.server import Child, await_end
 from app.stack.timescale import Extension
 
 NAME = "millrace"
@@ -46,10 +46,9 @@ SETTINGS: dict[str, str] = {
     "timescaledb.telemetry_level": "off",
     "timescaledb.max_background_workers": "8",
 }
-# For tests: a power cut loses everything, and nothing else does.
+# For tests: a power cut loses everything, and nothing else does. Commits still wait for the log: kill -9 loses none.
 FORGETFUL: dict[str, str] = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "128MB",
     "max_wal_size": "512MB",
@@ -77,6 +76,7 @@ class Postgres:
 
     def start(self, *, seconds: float = 60.0) -> None:
         """Makes the cluster when there is none, starts it, and makes the database. Keeps what is there."""
+        await_end(self.data / "postmaster.pid", self.data)
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
         confine.give(self.data, self.confinement.owner)

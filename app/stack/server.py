@@ -11,6 +11,29 @@ from pathlib import Path
 from app.errors import Unavailable
 
 
+def await_end(pid_file: Path, folder: Path, *, seconds: float = 30.0) -> None:
+    """Waits for a server that was told to stop just now (its parent died) and still works in `folder`.
+
+    Raises Unavailable when it does not end; two servers must never share a folder.
+    """
+    try:
+        pid = int(pid_file.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return
+    deadline = time.monotonic() + seconds
+    while _works_in(pid, folder):
+        if time.monotonic() > deadline:
+            raise Unavailable(f"A server (process {pid}) still runs in {folder} and does not end: stop it first.")
+        time.sleep(0.02)
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").resolve(strict=True) == folder.resolve()
+    except OSError:  # it ended, or the number now belongs to somebody else
+        return False
+
+
 class Child:
     """One server process. `stop_signal` asks it to finish cleanly."""
 

@@ -12,7 +12,7 @@ import redis
 
 from app.errors import ConfigError
 from app.stack import confine
-from app.stack.server import Child
+from app.stack.server import Child, await_end
 
 
 class Valkey:
@@ -31,6 +31,7 @@ class Valkey:
     def start(self, *, seconds: float = 30.0) -> None:
         """Starts it where it was before, or on a free port; keeps what is there."""
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await_end(self.data / "pid", self.data)
         self.password = self.password or _kept(self.data / "password", secrets.token_urlsafe(24))
         if self.port == 0 or not _free(self.port):
             self.port = _port(self.data / "port")
@@ -57,6 +58,7 @@ class Valkey:
             "port": str(self.port),
             "requirepass": self.password,
             "dir": f'"{self.data}"',
+            "pidfile": f'"{self.data / "pid"}"',
             "appendonly": "yes" if self.durable else "no",
             "appendfsync": "everysec",
             "save": '""',
