@@ -51,6 +51,7 @@ class Supervisor:
     environment: Mapping[str, str]
     folder: Path
     out: TextIO = field(default_factory=lambda: sys.stdout)
+    last: frozenset[str] = frozenset()  # these stop when the others have ended, who may still need them
     stopping: bool = False
     processes: list[Process] = field(default_factory=list)
     _writing: threading.Lock = field(default_factory=threading.Lock)
@@ -77,26 +78,14 @@ class Supervisor:
     def ask_to_stop(self, number: int = 0, frame: FrameType | None = None) -> None:
         """A signal handler: `run` will notice. The second time, nobody waits any longer."""
         if self.stopping:
-            self._signal(signal.SIGKILL)
+            _signal(self.processes, signal.SIGKILL)
         self.stopping = True
 
     def stop(self) -> None:
         """Asks all to end, waits, kills who is left."""
         self.stopping = True
-        self._signal(signal.SIGTERM)
-        deadline = time.monotonic() + PATIENCE
-        for process in self.processes:
-            if process.popen is not None:
-                try:
-                    process.popen.wait(max(0.0, deadline - time.monotonic()))
-                except subprocess.TimeoutExpired:
-                    self.say("up", f"{process.name} did not end within {PATIENCE:.0f} s: killed")
-        self._signal(signal.SIGKILL)
-        for process in self.processes:
-            if process.popen is not None:
-                process.popen.wait()
-            if process.reader is not None:
-                process.reader.join(timeout=1)
+        for wave in (False, True):
+            self._stop([process for process in self.processes if (process.name in self.last) == wave])
 
     def say(self, name: str, line: str, colour: str = "1") -> None:
         """One prefixed line; coloured on a terminal."""
@@ -152,15 +141,21 @@ class Supervisor:
         self.say("up", f"{process.name} ended ({_ending(code)}); starting it again")
         return False
 
-    def _signal(self, number: signal.Signals) -> None:
-        for process in self.processes:
+    def _stop(self, processes: list[Process]) -> None:
+        _signal(processes, signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE
+        for process in processes:
             if process.popen is not None:
                 try:
-                    # Asked is the process itself, which asks its own; killed is its whole group.
-                    kill = os.killpg if number == signal.SIGKILL else os.kill
-                    kill(process.popen.pid, number)
-                except ProcessLookupError:
-                    pass
+                    process.popen.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    self.say("up", f"{process.name} did not end within {PATIENCE:.0f} s: killed")
+        _signal(processes, signal.SIGKILL)
+        for process in processes:
+            if process.popen is not None:
+                process.popen.wait()
+            if process.reader is not None:
+                process.reader.join(timeout=1)
 
 
 def read_procfile(path: Path) -> dict[str, str]:
@@ -183,6 +178,19 @@ def with_our_programs(environment: Mapping[str, str]) -> dict[str, str]:
 def quoted(parts: Iterable[str]) -> str:
     """A command line for the shell."""
     return shlex.join(parts)
+
+
+def _signal(processes: Iterable[Process], number: signal.Signals) -> None:
+    """Asks a process, which asks its own; kills a whole group."""
+    for process in processes:
+        if process.popen is not None:
+            try:
+                if number == signal.SIGKILL:
+                    os.killpg(process.popen.pid, number)
+                else:
+                    process.popen.send_signal(number)
+            except ProcessLookupError:
+                pass
 
 
 def _ending(code: int) -> str:

@@ -21,8 +21,7 @@ import redis
 
 from app import config, schema, stack
 from app.errors import ConfigError, Unavailable
-from app.flows import first_steps
-from cli.process import leave_environment, open_runtime
+from cli.process import leave_environment
 from cli.supervisor import Supervisor, quoted, read_procfile, with_our_programs
 
 CHECKOUT = Path(__file__).parent.parent
@@ -102,6 +101,9 @@ def _filled(environ: Mapping[str, str], home: Path) -> dict[str, str]:
 
 def _first_steps(settings: config.Settings, demo: bool) -> str:
     """Makes a first user and the demo where there are none; how to log in, in a sentence."""
+    from app.flows import first_steps  # with all that a campaign needs: not before the servers run
+    from cli.process import open_runtime
+
     note = settings.home / "first-login"
     runtime = open_runtime(settings, name="millrace up")
     try:
@@ -122,7 +124,8 @@ def _first_steps(settings: config.Settings, demo: bool) -> str:
 def _run(environment: Mapping[str, str], settings: config.Settings, login: str) -> int:
     port = environment["MILLRACE_SINK_PORT"]
     sink = quoted([sys.executable, "-m", "cli", "sink", "--port", port])
-    supervisor = Supervisor({**read_procfile(CHECKOUT / "Procfile"), "sink": sink}, environment, CHECKOUT)
+    commands = {**read_procfile(CHECKOUT / "Procfile"), "sink": sink}
+    supervisor = Supervisor(commands, environment, CHECKOUT, last=frozenset({"sink"}))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, supervisor.ask_to_stop)
     lines = [
