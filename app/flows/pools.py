@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from app import providers
-from app.addresses import parse_address
+from app.addresses import read_address
 from app.errors import Fault, Invalid, NotFound
 from app.models import campaign
 from app.models.campaign import Pool, Sender
@@ -53,14 +53,11 @@ def add_sender(
     runtime: Runtime, organisation_id: int, pool_id: int | None, name: str, address: str, reply_to: str | None = None
 ) -> int:
     """Add a From identity; its id. Raises Invalid naming "name", "address", "reply_to" or "pool"."""
-    faults = []
+    faults: list[Fault] = []
     if not name.strip() or any(ord(character) < 32 for character in name):
         faults.append(Fault("name", "Say in one line who the email is from."))
-    parsed, answered = parse_address(address), parse_address(reply_to) if reply_to else None
-    if parsed is None:
-        faults.append(Fault("address", "That is not an email address."))
-    if reply_to and answered is None:
-        faults.append(Fault("reply_to", "That is not an email address."))
+    parsed = _read("address", address, faults)
+    answered = _read("reply_to", reply_to, faults) if reply_to else None
     with runtime.db.session() as session:
         pool = session.get(Pool, pool_id) if pool_id is not None else None
         if pool is None or pool.organisation_id != organisation_id:
@@ -76,3 +73,11 @@ def add_sender(
         session.add(sender)
         session.flush()
         return sender.id
+
+
+def _read(pointer: str, address: str, faults: list[Fault]) -> str | None:
+    try:
+        return read_address(address)[0]
+    except Invalid as error:
+        faults.extend(Fault(pointer, fault.message) for fault in error.faults)
+        return None
