@@ -14,11 +14,14 @@ from app.config import Settings
 from web import assets, csrf, formats, navigation, problems, security, throttle, visitor
 from web.account import blueprint as account
 from web.health import blueprint as health
+from web.leads import blueprint as leads
+from web.segments import blueprint as segments
+from web.senders import blueprint as senders
 
 if TYPE_CHECKING:
     from app.runtime import Runtime
 
-BLUEPRINTS = (account, health)
+BLUEPRINTS = (account, health, leads, segments, senders)
 UPLOAD_LIMIT = 1024 * 1024  # bytes of a request's body; the upload of leads has its own
 
 

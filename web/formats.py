@@ -38,7 +38,7 @@ TONES = {
 
 
 def init_app(app: Flask) -> None:
-    app.jinja_env.filters.update(number=number, size=size, percent=percent, when=when, tone=tone)
+    app.jinja_env.filters.update(number=number, size=size, percent=percent, when=when, tone=tone, attribute=attribute)
 
 
 def number(value: float | None) -> str:
@@ -85,3 +85,10 @@ def when(moment: datetime | None) -> Markup:
 def tone(state: str) -> str:
     """The colour class of a state."""
     return TONES.get(state, "quiet")
+
+
+def attribute(value: object) -> str:
+    """A lead's attribute: JSON's words for truth are not people's."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

@@ -39,6 +39,7 @@ ROOMS = (
 
 def init_app(app: Flask) -> None:
     app.jinja_env.globals["rooms"] = rooms
+    app.jinja_env.globals["can"] = lambda endpoint: endpoint in app.view_functions
 
 
 def rooms() -> list[Room]:

@@ -34,6 +34,7 @@ TITLES = {
     503: "Millrace is out of breath",
 }
 SENTENCES = {
+    403: "It takes an admin of your organisation to do that.",
     404: "The page does not exist, or it is not yours to see.",
     405: "The address exists, but not for this kind of request.",
     429: "That was tried too often. Please wait a minute, then try again.",

@@ -6,7 +6,6 @@ The counts are in Redis; while it is away each web process counts for itself, an
 from __future__ import annotations
 
 import hashlib
-
 from typing import TYPE_CHECKING, cast
 
 from flask import Flask, request

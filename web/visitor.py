@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, redirect, request, session, url_for
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
-from werkzeug.exceptions import Unauthorized
+from werkzeug.exceptions import Forbidden, Unauthorized
 from werkzeug.wrappers import Response as AnyResponse
 
 from app.flows import login
 from app.models.user import Person
-from web.context import runtime
+from web.context import me, runtime
 from web.problems import wants_json
 
+P = ParamSpec("P")
+R = TypeVar("R")
 # Everything else needs a login: a new route is closed until it is named here.
 PUBLIC = frozenset({"static", "account.log_in", "account.log_in_submit", "health.healthz"})
 
@@ -55,6 +60,18 @@ def leave() -> None:
     login.log_out(runtime().db, current_user.token)
     logout_user()
     session.clear()
+
+
+def admins_only(view: Callable[P, R]) -> Callable[P, R]:
+    """Closes a route to marketers."""
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not me().is_admin:
+            raise Forbidden
+        return view(*args, **kwargs)
+
+    return guarded
 
 
 def safe_next(address: str | None) -> str:

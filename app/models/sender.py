@@ -1,0 +1,54 @@
+"""Lists of From identities and of the provider accounts that they send through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from app.db import Statements
+
+SQL = Statements("sender")
+
+
+@dataclass(frozen=True, slots=True)
+class SenderLine:
+    """A sender as lists show it; `campaigns` counts those that it is chosen in."""
+
+    id: int
+    name: str
+    address: str
+    reply_to: str | None
+    created_at: datetime
+    pool: str
+    pool_state: str
+    campaigns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLine:
+    """A pool as lists show it: its address without credentials. `reason` says why it is paused."""
+
+    id: int
+    name: str
+    provider: str
+    shown_url: str
+    batch: int
+    state: str
+    reason: str | None
+    resume_at: datetime | None
+    created_at: datetime
+    senders: int
+
+
+def list_senders(conn: Connection, organisation_id: int) -> list[SenderLine]:
+    """All senders, by name."""
+    rows = conn.execute(SQL.list_senders, {"organisation_id": organisation_id})
+    return [SenderLine(**row._mapping) for row in rows]
+
+
+def list_pools(conn: Connection, organisation_id: int) -> list[PoolLine]:
+    """All pools, by name."""
+    rows = conn.execute(SQL.list_pools, {"organisation_id": organisation_id})
+    return [PoolLine(**row._mapping) for row in rows]

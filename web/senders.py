@@ -1,0 +1,114 @@
+"""Who emails come from, and the provider accounts that carry them."""
+
+from __future__ import annotations
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+from wtforms import EmailField, IntegerField, SelectField, StringField
+from wtforms.validators import InputRequired, Optional
+
+from app.errors import Invalid
+from app.flows import pools
+from app.models import sender
+from app.models.sender import PoolLine
+from web.context import me, runtime
+from web.forms import Form
+from web.visitor import admins_only
+
+blueprint = Blueprint("senders", __name__)
+
+
+class SenderForm(Form):
+    """A From identity."""
+
+    name = StringField(
+        "Name",
+        [InputRequired("Say who the email is from.")],
+        description="What people read in their inbox: “Old Mill Bakery”.",
+    )
+    address = EmailField("Address", [InputRequired("Enter the address that the email is from.")])
+    reply_to = EmailField("Reply to", [Optional()], description="Where answers go, when not to the address itself.")
+    pool = SelectField("Pool", coerce=int, description="The provider account that carries it.")
+
+
+class PoolForm(Form):
+    """A provider account. Its URL is written, never read."""
+
+    name = StringField("Name", [InputRequired("Give the pool a name.")], description="“Marketing”, “Transactional”, …")
+    url = StringField(
+        "Provider URL",
+        [InputRequired("Enter the provider's URL.")],
+        description="For example smtp://user:password@smtp.example.com:587?tls=starttls&connections=4. "
+        "Special characters in the password are written as in web addresses (@ is %40). "
+        "It is kept encrypted and never shown again.",
+    )
+    batch = IntegerField(
+        "Emails per call",
+        [InputRequired("Enter a number from 1 to 1,000.")],
+        default=50,
+        description="How many emails go to the provider at a time, at most.",
+    )
+
+
+@blueprint.get("/senders")
+def index() -> str:
+    with runtime().db.begin() as conn:
+        senders = sender.list_senders(conn, me().organisation_id)
+        accounts = sender.list_pools(conn, me().organisation_id)
+    return render_template("senders/index.html", senders=senders, pools=accounts)
+
+
+@blueprint.route("/senders/new", methods=["GET", "POST"])
+def new_sender() -> str | Response | tuple[str, int]:
+    form = SenderForm()
+    form.pool.choices = [(pool.id, f"{pool.name} ({pool.provider})") for pool in _pools()]
+    if request.method == "GET":
+        return render_template("senders/new_sender.html", form=form)
+    if form.validate():
+        try:
+            pools.add_sender(
+                runtime(),
+                me().organisation_id,
+                form.pool.data,
+                form.name.data or "",
+                form.address.data or "",
+                form.reply_to.data or None,
+            )
+        except Invalid as invalid:
+            form.blame(invalid)
+        else:
+            flash(f"{form.name.data} can send now.", "good")
+            return redirect(url_for("senders.index"))
+    return render_template("senders/new_sender.html", form=form), 422
+
+
+@blueprint.route("/pools/new", methods=["GET", "POST"])
+@admins_only
+def new_pool() -> str | Response | tuple[str, int]:
+    form = PoolForm()
+    if request.method == "GET":
+        return render_template("senders/new_pool.html", form=form)
+    if form.validate():
+        try:
+            pools.add_pool(
+                runtime(), me().organisation_id, form.name.data or "", form.url.data or "", form.batch.data or 0
+            )
+        except Invalid as invalid:
+            form.blame(invalid)
+        else:
+            flash(f"The pool {form.name.data} is ready. Senders can use it.", "good")
+            return redirect(url_for("senders.index"))
+    return render_template("senders/new_pool.html", form=form), 422
+
+
+@blueprint.post("/pools/<int:pool_id>/resume")
+@admins_only
+def resume_pool(pool_id: int) -> Response:
+    pools.resume_pool(runtime(), me().organisation_id, pool_id)
+    flash("The pool sends again.", "good")
+    return redirect(url_for("senders.index"))
+
+
+def _pools() -> list[PoolLine]:
+    with runtime().db.begin() as conn:
+        return sender.list_pools(conn, me().organisation_id)
