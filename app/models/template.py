@@ -1,0 +1,249 @@
+"""Templates: what a marketer writes, compiled when it is saved into static text and numbered slots.
+
+A send then fills slots. Everything that can be wrong is found here, at save; what is left for a send is one lead whose
+values break a limit, and it alone is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from liquid.ast import Node
+
+from app.errors import Fault, Invalid
+from app.mail import Content, Parts
+from app.models.field import Fields
+from app.models.template_check import MOST_FAULTS, check, known_paths
+from app.models.template_html import Spot, find_spots
+from app.models.template_liquid import PlacedNode, Unrenderable, parse
+from app.models.template_slots import BlockSlot, Cutter, FieldSlot, LeadView, Slot, block_fill, field_fill, is_field
+from app.models.template_source import Source, read
+from app.models.template_text import make_text
+
+__all__ = ["Compiled", "LeadView", "Shared", "Unrenderable", "compile_content", "has_unsubscribe_link", "preview"]
+
+LONGEST_SUBJECT: Final = 500  # characters; most inboxes show fewer than a hundred
+LONGEST_BODY: Final = 500_000
+MOST_TAGS: Final = 20_000  # of HTML; a big email has three thousand
+LARGEST_EMAIL: Final = 2_000_000  # characters, filled; Gmail clips what is above 102 kB
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all leads of a campaign have in common. Unsubscribe addresses begin with `unsubscribe_base`."""
+
+    campaign: str = ""
+    sender: str = ""
+    unsubscribe_base: str = ""
+
+    @property
+    def by_path(self) -> Mapping[str, str]:
+        """Their values by the paths that templates use."""
+        return {
+            "campaign.name": self.campaign,
+            "sender.name": self.sender,
+            "unsubscribe_url": self.unsubscribe_base,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Content, ready to be filled. Of the `slots`, fields come first, then blocks.
+
+    `unsubscribe` says whether the HTML shows every lead the unsubscribe address.
+    """
+
+    subject: Parts
+    html: Parts
+    text: Parts
+    slots: tuple[Slot, ...]
+    unsubscribe: bool
+
+    def content(self, version: int) -> Content:
+        """What a provider is given once a batch."""
+        return Content(version, self.subject, self.html, self.text)
+
+    def bind(self, shared: Shared) -> Callable[[LeadView, str], list[str]]:
+        """(lead, unsubscribe URL) -> the slots' values, escaped for their places. The function raises Unrenderable."""
+        fields = [field_fill(slot, shared.by_path) for slot in self.slots if isinstance(slot, FieldSlot)]
+        blocks = [block_fill(slot) for slot in self.slots if isinstance(slot, BlockSlot)]
+        names = {"campaign": {"name": shared.campaign}, "sender": {"name": shared.sender}}
+        most = self._most_written()
+
+        def values(lead: LeadView, url: str) -> list[str]:
+            filled = [fill(lead, url) for fill in fields]
+            if blocks:
+                scope = {"lead": lead.as_mapping, "unsubscribe_url": url, **names}
+                filled += [fill(scope) for fill in blocks]
+            if sum(map(len, filled)) > most:
+                raise Unrenderable(f"the email would be larger than {LARGEST_EMAIL:,} characters")
+            return filled
+
+        return values
+
+    def values(self, lead: LeadView, unsubscribe_url: str, shared: Shared) -> list[str]:
+        """One lead's values; `bind` is for many. Raises Unrenderable."""
+        return self.bind(shared)(lead, unsubscribe_url)
+
+    def _most_written(self) -> int:
+        """How long all values together may be: however often a slot is used, a part stays below LARGEST_EMAIL."""
+        parts = (self.html, self.text)
+        uses = [sum(part.slots.count(slot) for part in parts) for slot in range(len(self.slots))]
+        static = sum(len(piece) for part in parts for piece in part.static)
+        return (LARGEST_EMAIL - static) // max([1, *uses])
+
+    def to_json(self) -> dict[str, Any]:
+        """As the `content.compiled` column keeps it."""
+        parts = {"subject": self.subject, "html": self.html, "text": self.text}
+        return {
+            "parts": {name: [list(part.static), list(part.slots)] for name, part in parts.items()},
+            "slots": [_slot_to_json(slot) for slot in self.slots],
+            "unsubscribe": self.unsubscribe,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Compiled:
+        """What `to_json` gave."""
+        parts = {name: Parts(tuple(static), tuple(slots)) for name, (static, slots) in data["parts"].items()}
+        slots = tuple(_slot_from_json(slot) for slot in data["slots"])
+        return cls(parts["subject"], parts["html"], parts["text"], slots, bool(data["unsubscribe"]))
+
+
+def compile_content(subject: str, html: str, text: str, fields: Fields) -> Compiled:
+    """Content from its source; an empty `text` is made from the HTML.
+
+    Raises Invalid with a fault for all that is wrong, pointing to "subject", "html" or "text" and naming the line.
+    """
+    known = known_paths(fields)
+    parts = [_Part("subject", LONGEST_SUBJECT, known), _Part("html", LONGEST_BODY, known)]
+    faults = [*parts[0].compile(subject), *parts[1].compile(html)]
+    parts.append(_Part("text", LONGEST_BODY, known))
+    if text.strip():
+        faults += parts[2].compile(text)
+    elif not faults:
+        faults += parts[2].make(parts[1].source)
+    if faults:
+        raise Invalid(faults)
+    compiled = _cut(parts)
+    _try_out(compiled, known)
+    return compiled
+
+
+class _Part:
+    """One of the three on its way from source to slots."""
+
+    def __init__(self, name: str, longest: int, known: Mapping[str, str]) -> None:
+        self.name, self.longest, self.known = name, longest, known
+        self.source = Source(name, "", "", ())
+        self.nodes: list[Node] = []
+        self.spots: Mapping[int, Spot] = {}
+
+    def compile(self, written: str) -> list[Fault]:
+        try:
+            self.source = read(self.name, written, self.longest)
+            faults = _REQUIRED.get(self.name, _nothing_required)(self.source)
+            self.nodes = parse(self.source)
+        except Invalid as error:
+            return list(error.faults)
+        if self.name == "html":
+            self.spots, misplaced = find_spots(self.source)
+            faults += misplaced[:MOST_FAULTS]
+        return faults + check(self.source, self.nodes, self.known, self.spots)
+
+    def make(self, html: Source) -> list[Fault]:
+        """The text part from the HTML's; its own source is nobody's to mend, so its faults are one."""
+        try:
+            faults = self.compile(make_text(html))
+        except Invalid as error:
+            return list(error.faults)
+        return [Fault("text", "No text part could be made from this HTML: write one.")] if faults else []
+
+    @property
+    def shows_unsubscribe(self) -> bool:
+        """Whether every reader can see or follow the unsubscribe address: not where it hangs on a condition."""
+        fields = (node for node in self.nodes if isinstance(node, PlacedNode) and is_field(node, "unsubscribe_url"))
+        return any((spot := self.spots.get(node.token.start_index)) and spot.visible for node in fields)
+
+
+def _subject_requires(source: Source) -> list[Fault]:
+    if not source.text.strip():
+        return [Fault("subject", "Write a subject.")]
+    if re.search(r"[\r\n\x85\u2028\u2029]", source.text):
+        return [Fault("subject", "The subject must be one line.")]
+    return []
+
+
+def _html_requires(source: Source) -> list[Fault]:
+    if not source.text.strip():
+        return [Fault("html", "Write what the email says.")]
+    if source.text.count("<") > MOST_TAGS:
+        return [Fault("html", f"There are more than {MOST_TAGS:,} tags.")]
+    return []
+
+
+def _nothing_required(source: Source) -> list[Fault]:
+    return []
+
+
+_REQUIRED: Final[Mapping[str, Callable[[Source], list[Fault]]]] = {"subject": _subject_requires, "html": _html_requires}
+
+
+def _cut(parts: Sequence[_Part]) -> Compiled:
+    cutter = Cutter()
+    subject, html, text = (cutter.cut(part.source, part.nodes, part.name, part.spots) for part in parts)
+    slots = sorted(cutter.numbers, key=lambda slot: isinstance(slot, BlockSlot))  # stable: only blocks move
+    moved = {cutter.numbers[slot]: number for number, slot in enumerate(slots)}
+    subject, html, text = (
+        Parts(part.static, tuple(moved[number] for number in part.slots)) for part in (subject, html, text)
+    )
+    return Compiled(subject, html, text, tuple(slots), parts[1].shows_unsubscribe)
+
+
+def _try_out(compiled: Compiled, known: Mapping[str, str]) -> None:
+    """Render for a lead of whom nothing is known, and for one of whom everything is. Raises Invalid."""
+    samples = {path.removeprefix("lead."): _SAMPLES.get(kind, "") for path, kind in known.items()}
+    shared = Shared("Campaign", "Sender", "https://example.com/")
+    for attributes in ({}, samples):
+        lead = LeadView(0, "ann@example.com", None, attributes)
+        for slot in compiled.slots:
+            try:
+                replace(compiled, slots=(slot,)).values(lead, "https://example.com/", shared)
+            except Unrenderable as error:
+                pointer = "html" if slot.place == "url" else slot.place
+                raise Invalid.one(pointer, f"This cannot be rendered: {error}.") from error
+
+
+_SAMPLES: Final[Mapping[str, Any]] = {
+    "text": "https://example.com/",  # right in every place
+    "number": 1,
+    "boolean": True,
+    "date": "2026-01-31",
+}
+
+
+def has_unsubscribe_link(compiled: Compiled) -> bool:
+    """Whether the HTML shows every lead the unsubscribe address, in a link or written out."""
+    return compiled.unsubscribe
+
+
+def preview(
+    compiled: Compiled, lead: LeadView, shared: Shared | None = None, unsubscribe_url: str = "#"
+) -> tuple[str, str, str]:
+    """Subject, HTML and text as this lead would get them. Raises Unrenderable."""
+    values = compiled.values(lead, unsubscribe_url, shared or Shared())
+    return compiled.subject.fill(values), compiled.html.fill(values), compiled.text.fill(values)
+
+
+def _slot_to_json(slot: Slot) -> dict[str, Any]:
+    if isinstance(slot, FieldSlot):
+        return {"path": slot.path, "filters": [[name, *given] for name, given in slot.filters], "place": slot.place}
+    return {"liquid": slot.liquid, "urls": list(slot.urls), "place": slot.place}
+
+
+def _slot_from_json(data: Mapping[str, Any]) -> Slot:
+    if "path" in data:
+        return FieldSlot(data["path"], tuple((name, tuple(given)) for name, *given in data["filters"]), data["place"])
+    return BlockSlot(data["liquid"], data["place"], tuple(data["urls"]))

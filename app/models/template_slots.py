@@ -1,0 +1,206 @@
+"""Slots: what changes from lead to lead in a template, cut out of it and numbered.
+
+Most are a field with a filter or two: these cost a dictionary's lookup and an escape, and no Liquid when sending. What
+is left, blocks with conditions or loops, is rendered by Liquid, each by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from liquid.ast import Node
+from liquid.builtin.content import ContentNode
+from liquid.builtin.expressions import Filter, FilteredExpression, StringLiteral
+from liquid.builtin.expressions.primitive import FalseLiteral, FloatLiteral, IntegerLiteral, TrueLiteral
+from liquid.builtin.tags.comment_tag import CommentNode
+
+from app.mail import Parts
+from app.models.template_filters import FILTERS, LONGEST, Scalar, text_of
+from app.models.template_html import Spot
+from app.models.template_liquid import PLACES, PlacedNode, Unrenderable, parse, path_of, render, walk
+from app.models.template_source import Source, read
+
+_LITERALS = (StringLiteral, IntegerLiteral, FloatLiteral, TrueLiteral, FalseLiteral)
+
+
+@dataclass(frozen=True, slots=True)
+class LeadView:
+    """What content may know of a lead. `attributes` are JSON scalars; one that the lead lacks has no key."""
+
+    id: int
+    email: str
+    time_zone: str | None
+    attributes: Mapping[str, object]
+
+    @property
+    def as_mapping(self) -> Mapping[str, object]:
+        """As blocks see the lead."""
+        return {**self.attributes, "email": self.email, "time_zone": self.time_zone}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSlot:
+    """`{{ path | filter: literal … }}`, written to one kind of place."""
+
+    path: str
+    filters: tuple[tuple[str, tuple[Scalar, ...]], ...]
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSlot:
+    """Anything else: its own Liquid, and the places of the merge fields in it where they are not the part's."""
+
+    liquid: str
+    place: str
+    urls: tuple[int, ...] = ()
+
+
+Slot = FieldSlot | BlockSlot
+Fill = Callable[[LeadView, str], str]
+
+
+class Cutter:
+    """Cuts parts into static text and slots. Equal slots are one, whichever part they are in."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[Slot, int] = {}
+
+    def cut(self, source: Source, nodes: Sequence[Node], place: str, spots: Mapping[int, Spot]) -> Parts:
+        """One part. `spots` tells which merge fields begin an address."""
+        static, slots = [""], []
+        for at, node in enumerate(nodes):
+            if isinstance(node, ContentNode):
+                static[-1] += node.text
+            elif not isinstance(node, CommentNode):
+                after = _start(source, nodes[at + 1]) if at + 1 < len(nodes) else len(source.text)
+                slot = _field_slot(node, place, spots) or _block_slot(source, node, after, place, spots)
+                slots.append(self.numbers.setdefault(slot, len(self.numbers)))
+                static.append("")
+        return Parts(tuple(static), tuple(slots))
+
+
+def is_field(node: PlacedNode, path: str) -> bool:
+    """Whether a merge field begins with this path."""
+    return isinstance(node.expression, FilteredExpression) and path_of(node.expression.left) == path
+
+
+def _field_slot(node: Node, place: str, spots: Mapping[int, Spot]) -> FieldSlot | None:
+    if not isinstance(node, PlacedNode) or not isinstance(node.expression, FilteredExpression):
+        return None
+    path = path_of(node.expression.left)
+    filters = [_filter(each) for each in node.expression.filters or ()]
+    if path is None or None in filters:
+        return None
+    spot = spots.get(node.token.start_index)
+    if spot is not None and spot.url and path != "unsubscribe_url":
+        place = "url"
+    return FieldSlot(path, tuple(each for each in filters if each is not None), place)
+
+
+def _filter(given: Filter) -> tuple[str, tuple[Scalar, ...]] | None:
+    values = [each.value for each in given.args]
+    if not all(isinstance(value, _LITERALS) for value in values):
+        return None
+    return given.name, tuple(value.value for value in values if isinstance(value, _LITERALS))
+
+
+def _block_slot(source: Source, node: Node, after: int, place: str, spots: Mapping[int, Spot]) -> BlockSlot:
+    start = _start(source, node)
+    end = source.lexed.rindex("}", start, after) + 1  # white space that the next tag strips is not the block's
+    urls = tuple(sorted(at - start for at, spot in spots.items() if start <= at < end and spot.url))
+    return BlockSlot(source.lexed[start:end], place, urls)
+
+
+def _start(source: Source, node: Node) -> int:
+    """Where a node begins in the source: a tag's token begins at its name, anything else at its first character."""
+    at = node.token.start_index
+    return (
+        at if source.lexed.startswith("{{", at) or isinstance(node, ContentNode) else source.lexed.rindex("{%", 0, at)
+    )
+
+
+def field_fill(slot: FieldSlot, shared: Mapping[str, str]) -> Fill:
+    """(lead, unsubscribe URL) -> the slot's string. `shared` holds what is the same for every lead, by path; under
+    `unsubscribe_url` it has what every such address begins with."""
+    write, filters = PLACES[slot.place], [(FILTERS[name].apply, given) for name, given in slot.filters]
+    if slot.path == "unsubscribe_url":
+        # a token's letters need no escaping anywhere: where the beginning needs none either, nothing is to be done
+        plain = not filters and write(shared[slot.path]) == shared[slot.path]
+        return _url if plain else lambda lead, url: write(_filtered(url, filters))
+    if slot.path in shared:
+        shown = write(_filtered(shared[slot.path], filters))
+        return lambda lead, url: shown
+    take = _TAKES.get(slot.path) or _attribute(slot.path.removeprefix("lead."))
+    match slot.filters:
+        case ():
+            return _written(take, write)
+        case (("default", (instead,)),):
+            return _written_or(take, text_of(instead), write)
+    return lambda lead, url: write(_short(_filtered(take(lead), filters)))
+
+
+def _url(lead: LeadView, url: str) -> str:
+    return url
+
+
+# A lead's own columns; anything else is an attribute.
+_TAKES: Final[Mapping[str, Callable[[LeadView], object]]] = {
+    "lead.email": lambda lead: lead.email,
+    "lead.time_zone": lambda lead: lead.time_zone,
+}
+
+
+def _attribute(name: str) -> Callable[[LeadView], object]:
+    return lambda lead: lead.attributes.get(name)
+
+
+def _written(take: Callable[[LeadView], object], write: Callable[[str], str]) -> Fill:
+    def fill(lead: LeadView, url: str) -> str:
+        value = take(lead)
+        return write(_short(value if value.__class__ is str else text_of(value)))
+
+    return fill
+
+
+def _written_or(take: Callable[[LeadView], object], instead: str, write: Callable[[str], str]) -> Fill:
+    missing = write(instead)
+
+    def fill(lead: LeadView, url: str) -> str:
+        value = take(lead)
+        if value is None or value is False or value == "":
+            return missing
+        return write(_short(value if value.__class__ is str else text_of(value)))
+
+    return fill
+
+
+def _filtered(value: object, filters: Sequence[tuple[Callable[..., Scalar], tuple[Scalar, ...]]]) -> str:
+    for apply, given in filters:
+        value = apply(value, *given)
+    return text_of(value)
+
+
+def _short(value: str) -> str:
+    if len(value) > LONGEST:
+        raise Unrenderable(f"a field is longer than {LONGEST:,} characters")
+    return value
+
+
+@lru_cache(512)
+def _nodes(slot: BlockSlot) -> list[Node]:
+    source = read("", slot.liquid, len(slot.liquid))
+    nodes = parse(source)
+    for node in walk(nodes):
+        if isinstance(node, PlacedNode):
+            node.place = "url" if node.token.start_index in slot.urls else slot.place
+    return nodes
+
+
+def block_fill(slot: BlockSlot) -> Callable[[Mapping[str, object]], str]:
+    """values -> the block's text, escaped. It raises Unrenderable where this lead's values break a limit."""
+    nodes = _nodes(slot)
+    return lambda values: render(nodes, values)
