@@ -70,7 +70,10 @@ def _engine(database_url: str) -> Engine:
         try:
             return psycopg.connect(database_url, connect_timeout=10, application_name="millrace migrate")
         except psycopg.OperationalError as error:
-            raise Unavailable(f"The database cannot be reached: {str(error).strip()}") from error
+            said = " ".join(str(error).split())
+            raise Unavailable(
+                f"The database cannot be reached: {said} Mend DATABASE_URL, or start the server."
+            ) from error
 
     return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
 

@@ -55,10 +55,10 @@ def _up(environ: Mapping[str, str], demo: bool) -> int:
     _require_free(_port(environ))
     with _servers(environ, home) as servers:
         environment = with_our_programs(_filled({**environ, **servers}, home))
-        _say("bringing the schema up to date")
-        schema.migrate(environment["DATABASE_URL"])
-        _require_redis(environment["REDIS_URL"])
         settings = config.read(environment)
+        _say("bringing the schema up to date")
+        schema.migrate(settings.database_url)
+        _require_redis(settings.redis_url)
         login = _first_steps(settings, demo)
         leave_environment(home, {name: environment[name] for name in LEFT if name in environment})
         return _run(environment, settings, login)

@@ -120,7 +120,12 @@ def editions_available() -> list[Edition]:
 
 def _take(home: Path) -> IO[str]:
     """The home's lock, held while its servers run; a process killed with -9 loses it."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {home} cannot be made ({error.strerror}): set MILLRACE_HOME to one that can."
+        ) from error
     if home.stat().st_uid != os.geteuid():
         raise ConfigError(f"{home} belongs to another user: set MILLRACE_HOME to a folder of your own.")
     lock = (home / "lock").open("a+")

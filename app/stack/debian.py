@@ -29,12 +29,15 @@ def fetch(folder: Path) -> Path:
 
     Raises ConfigError, with the ways out, when the package cannot be had.
     """
-    with locked(folder.with_name(folder.name + ".lock")):
-        if timescale.read(folder) is None:
-            with tempfile.TemporaryDirectory(prefix="new-", dir=folder.parent) as work:
-                ready = _unpack(_download(Apt(Path(work)), PACKAGE), Path(work) / "unpacked")
-                shutil.rmtree(folder, ignore_errors=True)
-                ready.rename(folder)
+    try:
+        with locked(folder.with_name(folder.name + ".lock")):
+            if timescale.read(folder) is None:
+                with tempfile.TemporaryDirectory(prefix="new-", dir=folder.parent) as work:
+                    ready = _unpack(_download(Apt(Path(work)), PACKAGE), Path(work) / "unpacked")
+                    shutil.rmtree(folder, ignore_errors=True)
+                    ready.rename(folder)
+    except OSError as error:
+        raise _cannot(f"{error.filename or folder}: {error.strerror}") from error
     return folder
 
 

@@ -72,7 +72,10 @@ def choose(edition: Edition | None) -> Extension:
         return apache()
     found = community()
     if found is None and edition == "community":
-        raise ConfigError("There is no Community build of TimescaleDB here: MILLRACE_TIMESCALEDB_DIR may name one.")
+        raise ConfigError(
+            f"A Community build of TimescaleDB is needed, and {cache_folder() / 'timescaledb-community'} holds none:"
+            " set MILLRACE_TIMESCALEDB_DIR to one, or MILLRACE_HOME to another folder."
+        )
     return found or apache()
 
 
