@@ -81,4 +81,4 @@ def _minutes(minutes: int) -> str:
 
 def _distance(count: int, unit: str) -> str:
     said = f"{abs(count):,} {unit}{'' if abs(count) == 1 else 's'}"
-    return f"{said} ago" if count < 0 else f"in {said}"
+    return f"{said} ago" if count < 0 else f"{said} from now"
