@@ -180,10 +180,10 @@ class Sink:
 
 
 HEAD = (
-    "<!doctype html><html lang=en><meta charset=utf-8><title>The sink</title>"
-    "<style>body{font:16px system-ui;margin:2rem}th{text-align:left;padding-right:2rem}iframe{width:100%;height:24rem}</style><h1>The sink</h1>"
-    "<p>A provider that accepts and delivers nothing. Figures: <a href=/stats>/stats</a>; the last letters: "
-    "<a href='/messages?n=10'>/messages</a>; POST /settings changes how it answers.</p>"
+    "<!doctype html><html lang=en><meta charset=utf-8><title>The sink</title><style>"
+    "body{font:16px system-ui;margin:2rem} th{text-align:left;padding-right:2rem} iframe{width:100%;height:24rem}"
+    "</style><h1>The sink</h1><p>A provider that accepts and delivers nothing. Figures: <a href=/stats>/stats</a>; "
+    "the last letters: <a href='/messages?n=10'>/messages</a>; POST /settings changes how it answers.</p>"
 )
 
 

@@ -10,6 +10,7 @@ from app.errors import Invalid
 from app.mail import Batch, Capabilities, Outcome
 from app.providers.address import shown
 from app.providers.sink import Sink, SinkAccount
+from app.providers.smtp import Smtp, SmtpAccount
 
 __all__ = ["SCHEMES", "Provider", "check", "open_provider", "shown"]
 
@@ -41,6 +42,7 @@ class Scheme:
 SCHEMES: Mapping[str, Scheme] = {
     "sink+http": Scheme(SinkAccount.read, Sink),
     "sink+https": Scheme(SinkAccount.read, Sink),
+    "smtp": Scheme(SmtpAccount.read, Smtp),
 }
 
 

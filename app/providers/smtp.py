@@ -1,0 +1,187 @@
+"""SMTP: letters as MIME messages to any mail server, over a few connections that are kept and shared."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from queue import Empty, LifoQueue
+from time import monotonic
+
+from app.errors import Invalid, ProviderDown, ProviderError
+from app.mail import Batch, Capabilities, Outcome, Refused, Unsure
+from app.providers.address import certificates, count, one_of, read_address, tls_context
+from app.providers.halving import blame_us, instead
+from app.providers.mime import Written, ascii_address, write_letters
+from app.providers.smtp_exchange import exchange
+from app.providers.smtp_line import Line, LineLost, Login, open_line
+
+PORTS = {"starttls": 587, "tls": 465, "none": 25}
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+UNSURE = 2  # letters of a batch that may end unknown before we stop trying: each lost connection costs one
+
+
+def _host_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f.:IPv]+\]", value):
+        raise ValueError("the name that we say in EHLO, like mail.example.com")
+    return value
+
+
+OPTIONS = {
+    "tls": one_of(*PORTS),
+    "connections": count(1, 100),
+    "messages": count(1, 100_000),
+    "batch": count(1, 1000),
+    "helo": _host_name,
+    "ca": certificates,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpAccount:
+    """`smtp://user:password@host:port?tls=starttls|tls|none&connections=4&messages=100&batch=50&helo=NAME&ca=FILE`.
+
+    Without `tls`, port 465 speaks TLS at once and every other port STARTTLS; certificates are always verified.
+    `messages` is how many go over one connection.
+    """
+
+    login: Login
+    connections: int
+    messages: int
+    batch: int
+    ca: str | None
+
+    @classmethod
+    def read(cls, url: str) -> SmtpAccount:
+        """Raises Invalid, pointer "url"."""
+        address = read_address(url, OPTIONS)
+        options = address.options
+        tls = options.get("tls") or ("tls" if address.port == PORTS["tls"] else "starttls")
+        if address.path not in ("", "/"):
+            raise Invalid.one("url", "An SMTP server has no path: smtp://user:password@host:587.")
+        if bool(address.user) != bool(address.password):
+            raise Invalid.one("url", "A user needs a password, and a password a user.")
+        if not (address.user + address.password).isascii():
+            raise Invalid.one("url", "User and password can only have ASCII characters.")
+        if address.user and tls == "none" and address.host not in LOOPBACK:
+            raise Invalid.one("url", "With tls=none the password would travel readable: use tls=starttls or tls=tls.")
+        login = Login(
+            host=address.host,
+            port=address.port or PORTS[tls],
+            tls=tls,
+            user=address.user,
+            password=address.password,
+            helo=options.get("helo") or _our_name(),
+        )
+        return cls(
+            login=login,
+            connections=options.get("connections", 4),
+            messages=options.get("messages", 100),
+            batch=options.get("batch", 50),
+            ca=options.get("ca"),
+        )
+
+
+class Smtp:
+    """One mail server and account. A batch goes over one connection, as many batches at once as it has connections."""
+
+    def __init__(self, account: SmtpAccount, *, deadline: float) -> None:
+        self.account = account
+        self.deadline = deadline
+        self.context: ssl.SSLContext | None = tls_context(account.ca) if account.login.tls != "none" else None
+        self.capabilities = Capabilities(batch=account.batch, distinct_body=True)
+        self.closed = False
+        # One place for each connection, the last used on top; an empty place is a connection that may be made.
+        self.places: LifoQueue[Line | None] = LifoQueue()
+        for _ in range(account.connections):
+            self.places.put(None)
+
+    def send(self, batch: Batch) -> list[Outcome]:
+        """One Outcome per letter, in order. Raises ProviderDown or ProviderRefusesUs where no letter left us."""
+        until = monotonic() + self.deadline
+        sender = ascii_address(batch.from_address, "sender")
+        written = list(write_letters(batch))
+        sent = iter(self._send_all(sender, [each for each in written if isinstance(each, Written)], until))
+        outcomes = [each if isinstance(each, Refused) else next(sent) for each in written]
+        _blame_us(outcomes)
+        return outcomes
+
+    def close(self) -> None:
+        """Hang up the idle connections; those in use are hung up when their batch is done."""
+        self.closed = True
+        taken = 0
+        with suppress(Empty):
+            while True:
+                line = self.places.get_nowait()
+                taken += 1
+                if line is not None:
+                    line.leave()
+        for _ in range(taken):
+            self.places.put(None)
+
+    def _send_all(self, sender: str, letters: list[Written], until: float) -> list[Outcome]:
+        """One outcome per letter. A lost connection is followed by another, unless it brought nothing or doubt."""
+        outcomes: list[Outcome] = []
+        fresh = False
+        while len(outcomes) < len(letters):
+            before = len(outcomes)
+            try:
+                with self._line(until, fresh=fresh) as line:
+                    exchange(line, sender, letters, outcomes, self.account.messages - line.messages)
+                continue
+            except LineLost as lost:
+                in_doubt = sum(isinstance(outcome, Unsure) for outcome in outcomes)
+                if in_doubt < UNSURE and (len(outcomes) > before or not fresh):
+                    fresh = len(outcomes) == before
+                    continue
+                error: ProviderError = ProviderDown(f"The connection was lost: {lost}")
+            except ProviderError as known:
+                error = known
+            if not outcomes:
+                raise error
+            outcomes += [instead(error)] * (len(letters) - len(outcomes))
+        return outcomes
+
+    @contextmanager
+    def _line(self, until: float, *, fresh: bool) -> Iterator[Line]:
+        """A connection for this thread alone; one that an error went through is not used again."""
+        try:
+            line = self.places.get(timeout=max(0.0, until - monotonic()))
+        except Empty:
+            busy = (
+                f"All {self.account.connections} connections were busy; the pool's URL may allow more (connections=)."
+            )
+            raise ProviderDown(busy, retry_in=1.0) from None
+        try:
+            if line is not None and (fresh or line.messages >= self.account.messages or not line.open()):
+                line.leave()
+                line = None
+            line = line or open_line(self.account.login, self.context, until)
+            line.until = until
+            yield line
+            line.used_at = monotonic()
+            if self.closed or line.messages >= self.account.messages:
+                line.leave()
+                line = None
+        except BaseException:
+            if line is not None:
+                line.close()
+                line = None
+            raise
+        finally:
+            self.places.put(line)
+
+
+def _blame_us(outcomes: list[Outcome]) -> None:
+    """When every letter of many was refused for policy (5.7.x, relaying, 550 5.7.1), it is not the addresses."""
+    if all(isinstance(outcome, Refused) and re.match(r"5\d\d 5\.7\.", outcome.reason) for outcome in outcomes):
+        blame_us(outcomes)
+
+
+def _our_name() -> str:
+    """What we say in EHLO: this machine's full name, or an address literal where it has none (RFC 5321 §4.1.3)."""
+    name = socket.gethostname()
+    return name if "." in name and re.fullmatch(r"[A-Za-z0-9.-]+", name) else "[127.0.0.1]"
