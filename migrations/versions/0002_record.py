@@ -14,7 +14,7 @@ CREATE TYPE event_kind AS ENUM (
 );
 -- One row a fact. The columns stand from wide to narrow, so that none is padded: 50 bytes and the header.
 CREATE TABLE event (
-    time            timestamptz NOT NULL,
+    time            timestamptz NOT NULL DEFAULT now(),  -- COPY of a page leaves it out
     lead_id         bigint NOT NULL,
     organisation_id integer NOT NULL,
     user_id         integer NOT NULL,           -- the campaign's owner when it happened
