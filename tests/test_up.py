@@ -42,7 +42,7 @@ def test_it_says_where_to_look_and_however_it_ends_nothing_is_left(how: signal.S
         login = _line(process, r"log in as (\S+)")
         _line(process, r"Ctrl-C stops everything")
         assert login[1] == "admin@example.com"
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:  # noqa: S310 - our own page
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
             assert b"<html" in page.read()
         process.send_signal(how)
         code = process.wait(40)
