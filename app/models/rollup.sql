@@ -1,0 +1,99 @@
+-- What keeps the reports' sums: on the Apache edition the roll-up tables, on Community the policies' windows.
+-- One statement rolls up one level, so one snapshot shows both the log of touched buckets and the rows that are summed:
+-- what commits later stands in the log still, and its bucket stays stale.
+
+-- name: take_turn
+SELECT pg_try_advisory_xact_lock(7203192) AS mine
+
+-- name: find_edition
+SELECT CASE WHEN to_regclass('rollup_5min') IS NULL THEN 'community' ELSE 'apache' END AS edition
+
+-- name: roll_up_5min
+WITH chosen AS (
+    SELECT DISTINCT bucket
+    FROM touched_5min
+    WHERE bucket <= now() - INTERVAL '5 minutes'
+    ORDER BY bucket DESC
+    LIMIT :buckets
+), closed AS MATERIALIZED (
+    SELECT id, bucket
+    FROM touched_5min
+    WHERE bucket IN (SELECT bucket FROM chosen)
+), forgotten AS (
+    DELETE FROM touched_5min
+    WHERE id IN (SELECT id FROM closed)
+), cleared AS (
+    DELETE FROM rollup_5min
+    WHERE bucket IN (SELECT bucket FROM closed)
+), coarser AS (
+    INSERT INTO touched_hour (bucket)
+    SELECT DISTINCT time_bucket('1 hour', bucket)
+    FROM closed
+), rolled_up AS (
+    INSERT INTO rollup_5min
+    SELECT *
+    FROM sum_5min(ARRAY(SELECT DISTINCT bucket FROM closed))
+)
+SELECT count(DISTINCT bucket) AS buckets
+FROM closed
+
+-- name: roll_up_hours
+-- An hour that is touched again and again (webhooks come late) is rolled up every five minutes, not at every turn.
+WITH chosen AS (
+    SELECT bucket
+    FROM touched_hour
+    WHERE bucket <= now() - INTERVAL '1 hour'
+      AND bucket NOT IN (SELECT time_bucket('1 hour', bucket) FROM touched_5min)
+    GROUP BY bucket
+    HAVING min(at) <= now() - make_interval(secs => :wait)
+    ORDER BY bucket DESC
+    LIMIT :buckets
+), closed AS MATERIALIZED (
+    SELECT id, bucket
+    FROM touched_hour
+    WHERE bucket IN (SELECT bucket FROM chosen)
+), forgotten AS (
+    DELETE FROM touched_hour
+    WHERE id IN (SELECT id FROM closed)
+), cleared AS (
+    DELETE FROM rollup_hour
+    WHERE bucket IN (SELECT bucket FROM closed)
+), coarser AS (
+    INSERT INTO touched_day (bucket)
+    SELECT DISTINCT time_bucket('1 day', bucket)
+    FROM closed
+), rolled_up AS (
+    INSERT INTO rollup_hour
+    SELECT *
+    FROM sum_hour(ARRAY(SELECT DISTINCT bucket FROM closed))
+)
+SELECT count(DISTINCT bucket) AS buckets
+FROM closed
+
+-- name: roll_up_days
+WITH chosen AS (
+    SELECT bucket
+    FROM touched_day
+    WHERE bucket <= now() - INTERVAL '1 day'
+      AND bucket NOT IN (SELECT time_bucket('1 day', bucket) FROM stale_hour)
+    GROUP BY bucket
+    HAVING min(at) <= now() - make_interval(secs => :wait)
+    ORDER BY bucket DESC
+    LIMIT :buckets
+), closed AS MATERIALIZED (
+    SELECT id, bucket
+    FROM touched_day
+    WHERE bucket IN (SELECT bucket FROM chosen)
+), forgotten AS (
+    DELETE FROM touched_day
+    WHERE id IN (SELECT id FROM closed)
+), cleared AS (
+    DELETE FROM rollup_day
+    WHERE bucket IN (SELECT bucket FROM closed)
+), rolled_up AS (
+    INSERT INTO rollup_day
+    SELECT *
+    FROM sum_day(ARRAY(SELECT DISTINCT bucket FROM closed))
+)
+SELECT count(DISTINCT bucket) AS buckets
+FROM closed

@@ -1,0 +1,102 @@
+"""For people who write SQL: the reports' numbers with names beside them, and a role that may read these and nothing else.
+
+The views run with their owner's rights, so the role needs none on the tables below: no lead, no address, no content.
+"""
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+NAMES = """
+CREATE VIEW report_organisation AS SELECT id, name FROM organisation;
+CREATE VIEW report_user AS SELECT id, organisation_id, name, email FROM "user";
+CREATE VIEW report_pool AS SELECT id, organisation_id, name, provider FROM pool;
+CREATE VIEW report_domain AS SELECT id, name FROM domain;
+CREATE VIEW report_link AS
+    SELECT link.id, campaign.organisation_id, link.campaign_id, link.position, link.url
+    FROM link JOIN campaign ON campaign.id = link.campaign_id;
+CREATE VIEW report_campaign AS
+    SELECT campaign.id, campaign.organisation_id, campaign.owner_id AS user_id, campaign.name, campaign.state,
+           campaign.audience, campaign.created_at, campaign.launched_at, campaign.finished_at,
+           sender.name AS sender, sender.address AS sender_address, segment.name AS segment
+    FROM campaign
+    LEFT JOIN sender ON sender.id = campaign.sender_id
+    LEFT JOIN segment ON segment.id = campaign.segment_id;
+"""
+
+# Left joins on primary keys: the planner leaves out those whose names a query does not ask for.
+NAMED = """
+CREATE VIEW report_{level}_named AS
+    SELECT report.bucket,
+           report.organisation_id, organisation.name AS organisation,
+           report.user_id, "user".name AS user_name, "user".email AS user_email,
+           report.campaign_id, campaign.name AS campaign,
+           report.domain_id, domain.name AS domain,
+           report.link_id, link.url AS link,
+           report.pool_id, pool.name AS pool,
+           report.kind, report.variant, report.run, report.machine, report.message, report.total
+    FROM report_{level} report
+    LEFT JOIN organisation ON organisation.id = report.organisation_id
+    LEFT JOIN "user" ON "user".id = report.user_id
+    LEFT JOIN campaign ON campaign.id = report.campaign_id
+    LEFT JOIN domain ON domain.id = report.domain_id
+    LEFT JOIN link ON link.id = report.link_id
+    LEFT JOIN pool ON pool.id = report.pool_id;
+"""
+
+LEVELS = ("5min", "hour", "day")
+VIEWS = (
+    *(f"report_{level}" for level in LEVELS),
+    *(f"report_{level}_named" for level in LEVELS),
+    *(f"report_{noun}" for noun in ("organisation", "user", "pool", "domain", "link", "campaign")),
+)
+
+# Roles belong to the whole server: another database of it may have made this one, or be making it just now.
+ROLE = """
+DO $$
+BEGIN
+    CREATE ROLE millrace_reader NOLOGIN;
+EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN NULL;
+    WHEN insufficient_privilege THEN
+        RAISE NOTICE 'No role millrace_reader was made: % may not create roles. docs/reports.md says how to.', current_user;
+END $$;
+"""
+GRANT = """
+DO $$
+BEGIN
+    IF to_regrole('millrace_reader') IS NOT NULL THEN
+        GRANT SELECT ON {views} TO millrace_reader;
+    END IF;
+END $$;
+"""
+# Dropped with the last database that knows it; what still depends on it is somebody else's.
+UNROLE = """
+DO $$
+BEGIN
+    DROP ROLE IF EXISTS millrace_reader;
+EXCEPTION
+    WHEN dependent_objects_still_exist OR insufficient_privilege OR object_in_use THEN NULL;
+END $$;
+"""
+
+
+def upgrade() -> None:
+    op.execute(NAMES)
+    for level in LEVELS:
+        op.execute(NAMED.format(level=level))
+    op.execute(ROLE)
+    op.execute(GRANT.format(views=", ".join(VIEWS)))
+
+
+def downgrade() -> None:
+    op.execute(
+        "DO $$ BEGIN IF to_regrole('millrace_reader') IS NOT NULL THEN "
+        f"REVOKE ALL ON {', '.join(VIEWS)} FROM millrace_reader; END IF; END $$"
+    )
+    for view in reversed(VIEWS[len(LEVELS) :]):
+        op.execute(f"DROP VIEW {view}")
+    op.execute(UNROLE)
