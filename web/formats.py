@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from flask import Flask
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 # The colour of every state and outcome, wherever one is shown: a class of app.css.
 TONES = {
@@ -38,7 +38,9 @@ TONES = {
 
 
 def init_app(app: Flask) -> None:
-    app.jinja_env.filters.update(number=number, size=size, percent=percent, when=when, tone=tone, attribute=attribute)
+    app.jinja_env.filters.update(
+        number=number, size=size, percent=percent, when=when, tone=tone, attribute=attribute, address=address
+    )
 
 
 def number(value: float | None) -> str:
@@ -92,3 +94,8 @@ def attribute(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+def address(value: str) -> Markup:
+    """An email address that breaks before its @ where the line is too short."""
+    return escape(value).replace("@", Markup("<wbr>@"))

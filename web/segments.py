@@ -14,7 +14,7 @@ from wtforms.validators import InputRequired
 from app.errors import Fault, Invalid
 from app.flows import segments
 from app.models import segment
-from app.models.field import Field, Fields, load_fields
+from app.models.field import Fields, Type, load_fields
 from app.models.lead import Row
 from app.models.operators import OPERATORS, suiting
 from web.context import me, runtime
@@ -131,13 +131,12 @@ def _look(conn: Connection, text: str, seconds: float) -> Preview:
 def _editor(form: SegmentForm, segment_id: int | None = None) -> str:
     with runtime().db.begin() as conn:
         fields = load_fields(conn, me().organisation_id)
-    help_on = [(field, _operators(field)) for field in fields.values()]
     return render_template(
         "segments/edit.html",
         form=form,
         segment_id=segment_id,
-        help_on=help_on,
-        operators=OPERATORS,
+        fields=fields,
+        operators=_operators(fields),
         examples=[(label, _pretty(condition)) for label, condition in _examples(fields)],
     )
 
@@ -147,8 +146,12 @@ def _examples(fields: Fields) -> list[tuple[str, dict[str, object]]]:
     return [(segment.describe(segment.parse(condition, fields), fields), condition) for condition in conditions]
 
 
-def _operators(field: Field) -> list[tuple[str, str]]:
-    return [(name, OPERATORS[name].reads(field)) for name in suiting(field)]
+def _operators(fields: Fields) -> list[tuple[Type, list[tuple[str, str]]]]:
+    """Type → (operator, how it reads) for each type that the fields have."""
+    by_type = {field.type: field for field in fields.values() if not field.choices}
+    return [
+        (kind, [(name, OPERATORS[name].reads(field)) for name in suiting(field)]) for kind, field in by_type.items()
+    ]
 
 
 def _pretty(condition: object) -> str:

@@ -35,7 +35,10 @@ class Visitor(UserMixin):  # type: ignore[misc]
 
 
 def init_app(app: Flask) -> None:
-    manager = LoginManager(app)
+    # Its context processor would ask the database for every page, also for the one that says the database is away.
+    manager = LoginManager()
+    manager.init_app(app, add_context_processor=False)
+    app.jinja_env.globals["current_user"] = current_user
     manager.session_protection = "strong"
     manager.user_loader(_load)
     app.before_request(_require_login)
@@ -90,7 +93,7 @@ def _load(token: str) -> Visitor | None:
 
 
 def _require_login() -> AnyResponse | None:
-    if request.endpoint is None or request.endpoint in PUBLIC or current_user.is_authenticated:
+    if request.endpoint in PUBLIC or current_user.is_authenticated or request.endpoint is None:
         return None
     if wants_json():
         raise Unauthorized("Please log in.")

@@ -1,0 +1,155 @@
+"""Promises about every route, read off the map of addresses: a new route is held to them without being named here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask
+from werkzeug.routing import Rule
+
+from app.flows import pools, segments
+from app.models import lead
+from app.runtime import Runtime
+from tests.web.conftest import People, Visit
+from web import create_app
+from web.visitor import PUBLIC
+
+EVERYONE = {"combinator": "and", "rules": []}
+NO_TOKEN = {"unsubscribe.act"}  # RFC 8058 §3.1: the mailbox provider posts without cookies or tokens
+
+
+def a_lead(runtime: Runtime, organisation_id: int) -> int:
+    with runtime.db.begin() as conn:
+        domain = lead.number_domains(conn, ["example.org"])["example.org"]
+        return lead.merge(conn, organisation_id, [f"theirs@example.org\t{domain}\t\\N\t{{}}\n"]).added[0]
+
+
+# What another organisation has, for every kind of number that an address may hold.
+THEIRS: dict[str, Callable[[Runtime, People], int]] = {
+    "lead_id": lambda runtime, people: a_lead(runtime, people.theirs),
+    "segment_id": lambda runtime, people: segments.create(runtime, people.theirs, "Theirs", EVERYONE),
+    "pool_id": lambda runtime, people: pools.add_pool(runtime, people.theirs, "Theirs", "sink+http://127.0.0.1:9025"),
+}
+
+
+def rules(app: Flask) -> Iterator[tuple[Rule, str]]:
+    """Every rule with every method that a browser may use on it."""
+    for rule in app.url_map.iter_rules():
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            yield rule, method
+
+
+def address(app: Flask, rule: Rule, values: dict[str, object]) -> str:
+    with app.test_request_context():
+        return app.url_for(rule.endpoint, **{name: values.get(name, 1) for name in rule.arguments})
+
+
+def test_every_page_but_the_public_ones_needs_a_login(app: Flask, stranger: Visit) -> None:
+    closed = [(rule, method) for rule, method in rules(app) if rule.endpoint not in PUBLIC]
+    assert closed
+    for rule, method in closed:
+        response = stranger.client.open(address(app, rule, {}), method=method)
+        assert response.status_code == 302, (rule, method)
+        assert response.location.startswith("/login"), (rule, method)
+
+
+def test_a_fragment_asked_for_after_the_logout_sends_the_whole_page_to_the_login(stranger: Visit) -> None:
+    headers = {"HX-Request": "true", "HX-Current-URL": "http://localhost/leads?q=a"}
+    response = stranger.client.get("/leads", headers=headers)
+    assert response.headers["HX-Redirect"] == "/login?next=/leads"
+
+
+def test_a_program_without_a_login_gets_a_problem_in_json(stranger: Visit) -> None:
+    response = stranger.client.get("/segments/schema.json", headers={"Accept": "application/json"})
+    assert (response.status_code, response.mimetype) == (401, "application/problem+json")
+    assert response.get_json()["title"]
+
+
+def test_every_change_needs_the_token_of_a_page(app: Flask, ann: Visit) -> None:
+    unsafe = [rule for rule, method in rules(app) if method == "POST" and rule.endpoint not in NO_TOKEN]
+    assert unsafe
+    for rule in unsafe:
+        for data in ({}, {"csrf_token": "forged"}):
+            assert ann.client.post(address(app, rule, {}), data=data).status_code == 400, rule
+
+
+def test_what_another_organisation_has_is_not_there(
+    app: Flask, runtime: Runtime, people: People, ann: Visit, eve: Visit
+) -> None:
+    values: dict[str, object] = {name: make(runtime, people) for name, make in THEIRS.items()}
+    of_objects = [(rule, method) for rule, method in rules(app) if rule.arguments and rule.endpoint not in PUBLIC]
+    assert of_objects
+    for rule, method in of_objects:
+        assert rule.arguments <= values.keys(), f"{rule} has an argument that this test makes nothing for"
+        visit = ann.get if method == "GET" else ann.post
+        assert visit(address(app, rule, values)).status_code == 404, (rule, method)
+    for rule, method in of_objects:  # and that it is there for those who have it
+        if method == "GET":
+            assert eve.get(address(app, rule, values)).status_code == 200, rule
+
+
+def test_every_response_carries_the_headers(app: Flask, runtime: Runtime, stranger: Visit, ann: Visit) -> None:
+    pages = [address(app, rule, {}) for rule, method in rules(app) if method == "GET" and rule.endpoint != "static"]
+    for visit in (stranger, ann):
+        for path in [*pages, "/static/app.css", "/static/none", "/none", "/leads/0", "/login/"]:
+            headers = visit.client.get(path, buffered=True).headers
+            policy = headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy, path
+            assert "unsafe-inline" not in policy, path
+            assert headers["X-Content-Type-Options"] == "nosniff", path
+            assert headers["Referrer-Policy"] == "same-origin", path
+            assert headers["X-Frame-Options"] == "DENY", path
+            assert "Permissions-Policy" in headers, path
+    for response in (ann.client.post("/leads"), ann.client.post("/logout"), ann.client.open("/", method="TRACE")):
+        assert "Content-Security-Policy" in response.headers
+
+
+def test_pages_are_not_kept_and_static_files_are(ann: Visit) -> None:
+    page = ann.get("/leads")
+    assert page.headers["Cache-Control"] == "no-store"
+    style = page.text.split('rel="stylesheet" href="')[1].split('"')[0]
+    assert "immutable" in ann.client.get(style, buffered=True).headers["Cache-Control"]
+    assert "immutable" not in ann.client.get(style.split("?")[0], buffered=True).headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("path", ["/leads", "/account", "/segments/new", "/pools/new", "/login"])
+def test_no_page_has_a_style_or_a_script_inside(ann: Visit, stranger: Visit, path: str) -> None:
+    page = (stranger if path == "/login" else ann).get(path).text
+    assert "<style" not in page
+    assert " style=" not in page
+    assert " onclick=" not in page
+    assert page.count("<script") == page.count("<script src=")
+
+
+def test_a_marketer_connects_no_provider(bob: Visit) -> None:
+    assert bob.get("/pools/new").status_code == 403
+    assert bob.post("/pools/new", {"name": "x", "url": "sink+http://127.0.0.1:1"}).status_code == 403
+
+
+def test_a_lost_database_is_a_503_and_not_a_500(app: Flask, runtime: Runtime, stranger: Visit, ann: Visit) -> None:
+    assert stranger.get("/healthz").status_code == 200
+    runtime.db.pool.close()
+    for visit, path in ((stranger, "/healthz"), (ann, "/leads"), (ann, "/none")):
+        response = visit.client.get(path)
+        assert response.status_code in (503, 404), path
+    assert stranger.get("/healthz").headers["Retry-After"]
+
+
+def test_an_error_that_nobody_foresaw_tells_nothing(app: Flask, runtime: Runtime) -> None:
+    broken = create_app(runtime)
+
+    def breaks() -> str:
+        raise RuntimeError("a secret of the inside")
+
+    broken.view_functions["health.healthz"] = breaks
+    response = broken.test_client().get("/healthz")
+    assert response.status_code == 500
+    assert "secret of the inside" not in response.text
+
+
+def test_a_title_from_outside_stays_text(ann: Visit, runtime: Runtime, people: People) -> None:
+    segments.create(runtime, people.ours, '"><script>alert(1)</script>', EVERYONE)
+    page = ann.get("/segments").text
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
