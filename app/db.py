@@ -74,7 +74,7 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One transaction: committed at the end, rolled back by an exception. Raises Unavailable when it cannot be had."""
+        """One transaction: committed at the end, rolled back by an exception. Raises Unavailable."""
         with _availability(), self.engine.begin() as connection:
             yield connection
 

@@ -25,7 +25,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a campaign says, ready to be filled. Providers that carry no body per recipient send the slots as variables."""
+    """What a campaign says, ready to be filled. Where no body per recipient can be sent, slots become variables."""
 
     version: int
     subject: Parts
@@ -35,7 +35,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One email of a batch: `values` are the slots' strings; `unsubscribe_url` goes into List-Unsubscribe (RFC 8058)."""
+    """One email of a batch: `values` are the slots' strings; `unsubscribe_url` is for List-Unsubscribe (RFC 8058)."""
 
     lead_id: int
     address: str

@@ -78,7 +78,9 @@ def _database(settings: Settings, database: Database) -> Iterator[Finding]:
         lambda: _server(database),
         lambda: _edition(database),
         lambda: _migrations(settings),
-        lambda: _process(database, "clock", "Nothing is started, rescued or refreshed: start one with `millrace clock`."),
+        lambda: _process(
+            database, "clock", "Nothing is started, rescued or refreshed: start one with `millrace clock`."
+        ),
         lambda: _process(database, "worker", "Nothing is sent or imported: start one with `dramatiq workers.main`."),
     )
     for check in checks:
@@ -102,7 +104,9 @@ def _edition(database: Database) -> Finding:
     with database.begin() as conn:
         version, licence = process.timescaledb(conn)
     if version is None:
-        return Finding("timescaledb", False, "is not in this database", "Run `millrace migrate`, or see docs/operations.md.")
+        return Finding(
+            "timescaledb", False, "is not in this database", "Run `millrace migrate`, or see docs/operations.md."
+        )
     edition = "Community edition" if licence == "timescale" else "Apache edition: the clock keeps the roll-ups"
     return Finding("timescaledb", True, f"{version}, {edition}")
 

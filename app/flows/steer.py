@@ -45,8 +45,9 @@ def close_cancelled(runtime: Runtime, ranges: int = 20) -> int:
         while not runtime.stopping.is_set():
             with runtime.db.begin() as conn:
                 done, leads = outbox.cancel_open(conn, campaign_id, ranges)
-            closed += leads
                 if not done:
                     campaign.close_cancelled(conn, campaign_id)
-                    break
+            closed += leads
+            if not done:
+                break
     return closed
