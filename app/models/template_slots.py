@@ -20,7 +20,7 @@ from liquid.builtin.tags.comment_tag import CommentNode
 from app.mail import Parts
 from app.models.template_filters import FILTERS, LONGEST, Scalar, text_of
 from app.models.template_html import Spot
-from app.models.template_liquid import PLACES, PlacedNode, Unrenderable, parse, path_of, render, walk
+from app.models.template_liquid import PLACES, PlacedNode, Unrenderable, escape_url, parse, path_of, render, walk
 from app.models.template_source import Source, read
 
 _LITERALS = (StringLiteral, IntegerLiteral, FloatLiteral, TrueLiteral, FalseLiteral)
@@ -134,13 +134,15 @@ def field_fill(slot: FieldSlot, shared: Mapping[str, str]) -> Fill:
     if slot.path in shared:
         shown = write(_filtered(shared[slot.path], filters))
         return lambda lead, url: shown
-    take = _TAKES.get(slot.path) or _attribute(slot.path.removeprefix("lead."))
+    name = slot.path.removeprefix("lead.")
+    take = _COLUMNS.get(name)
     match slot.filters:
-        case ():
-            return _written(take, write)
-        case (("default", (instead,)),):
-            return _written_or(take, text_of(instead), write)
-    return lambda lead, url: write(_short(_filtered(take(lead), filters)))
+        case () if take is None:
+            return _attribute(name, write)
+        case (("default", (instead,)),) if take is None:
+            return _attribute_or(name, text_of(instead), write)
+    take = take or (lambda lead: lead.attributes.get(name))
+    return lambda lead, url: write(_filtered(take(lead), filters))
 
 
 def _url(lead: LeadView, url: str) -> str:
@@ -148,32 +150,36 @@ def _url(lead: LeadView, url: str) -> str:
 
 
 # A lead's own columns; anything else is an attribute.
-_TAKES: Final[Mapping[str, Callable[[LeadView], object]]] = {
-    "lead.email": lambda lead: lead.email,
-    "lead.time_zone": lambda lead: lead.time_zone,
+_COLUMNS: Final[Mapping[str, Callable[[LeadView], object]]] = {
+    "email": lambda lead: lead.email,
+    "time_zone": lambda lead: lead.time_zone,
 }
 
 
-def _attribute(name: str) -> Callable[[LeadView], object]:
-    return lambda lead: lead.attributes.get(name)
+# The two that a send is made of, written out for speed: every call in them costs a tenth of the whole. Letters and
+# digits are right in every place but at an address's beginning, where `write` has the last word.
+def _attribute(name: str, write: Callable[[str], str]) -> Fill:
+    anywhere = write is not escape_url
 
-
-def _written(take: Callable[[LeadView], object], write: Callable[[str], str]) -> Fill:
     def fill(lead: LeadView, url: str) -> str:
-        value = take(lead)
-        return write(_short(value if value.__class__ is str else text_of(value)))
+        value = lead.attributes.get(name)
+        if value.__class__ is str:
+            text: str = value
+            return text if anywhere and text.isalnum() and len(text) <= LONGEST else write(_short(text))
+        return write(text_of(value))
 
     return fill
 
 
-def _written_or(take: Callable[[LeadView], object], instead: str, write: Callable[[str], str]) -> Fill:
-    missing = write(instead)
+def _attribute_or(name: str, instead: str, write: Callable[[str], str]) -> Fill:
+    anywhere, missing = write is not escape_url, write(instead)
 
     def fill(lead: LeadView, url: str) -> str:
-        value = take(lead)
-        if value is None or value is False or value == "":
-            return missing
-        return write(_short(value if value.__class__ is str else text_of(value)))
+        value = lead.attributes.get(name)
+        if value.__class__ is str and value:
+            text: str = value
+            return text if anywhere and text.isalnum() and len(text) <= LONGEST else write(_short(text))
+        return missing if value is None or value is False or value == "" else write(text_of(value))
 
     return fill
 
@@ -181,7 +187,7 @@ def _written_or(take: Callable[[LeadView], object], instead: str, write: Callabl
 def _filtered(value: object, filters: Sequence[tuple[Callable[..., Scalar], tuple[Scalar, ...]]]) -> str:
     for apply, given in filters:
         value = apply(value, *given)
-    return text_of(value)
+    return _short(text_of(value))
 
 
 def _short(value: str) -> str:

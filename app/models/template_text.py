@@ -35,7 +35,7 @@ _BLOCKS: Final = (
     "dl",
     "hr",
 )
-# Private-use characters: letters to the conversion, and nobody's text. Tags, which write nothing, have one of their own.
+# Private-use characters: letters to the conversion, and nobody's text. Tags write nothing: theirs is another one.
 _MARKER = re.compile("[\ue000\ue002](\\d+)\ue001")
 _TAGS_ALONE = re.compile("^[ \t]*((?:\ue002\\d+\ue001[ \t]*)+)\n+", re.MULTILINE)
 _SAME_TWICE = re.compile(r"(\S+) <\1/?>")
