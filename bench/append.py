@@ -5,6 +5,9 @@ them over (a hand-off for every 50), settle (events, hand-offs, counts), try to 
 bounce, 50 a commit. Every index is in place. The old design inserts its rows 50 a commit, and then updates the row of
 every bounce. Both on one server, in one run, over one connection each, with `--rows` rows of the past on both sides, to
 the same leads. No provider is asked: each lead is accepted under an id of 36 characters.
+
+rows_per_s is emails by the seconds of what writes (ours: hand over, settle, bounces; theirs: insert, update), and
+path_rows_per_s by all seconds: ours then reads its leads too, which the old design here finds in memory.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ EVERYBODY = 5_000_000  # a campaign's leads are spread over this many ids
 NOWHERE = "sink+http://127.0.0.1:9"  # opened, never called
 BOUNCE = {"reason": "550 5.1.1 user unknown"}
 COMMIT_EVERY = 50  # bounces: what a page of webhooks carries
+# What writes an email down. Claiming reads the leads, which the old design is spared here, and finishing reads sums.
+WRITING = {"hand_over_seconds", "settle_seconds", "insert_seconds", "sent_seconds", "bounces_seconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ def _ours(house: Server, work: Work) -> Figures:
     say("ours")
     spent = Spent()
     with sending.runtime(house, MILLRACE_LEASE="600") as runtime:
-        campaign_id = sending.create_campaign(runtime, work.tenant, NOWHERE, {"combinator": "and", "rules": []})
+        campaign_id = sending.create_campaign(runtime, work.tenant, NOWHERE)
         launch.launch(runtime, work.tenant.organisation_id, campaign_id)
         with Wal(house.database_url) as wal, Watch() as watch:
             last = _send_all(runtime, spent)
@@ -171,8 +176,10 @@ def _write(conn: old_design.Connection, emails: Sequence[Email], spent: Spent, *
 def _figures(work: Work, watch: Watch, wal: Wal, spent: Spent) -> Figures:
     emails = len(work.emails)
     images = wal.read_images()
+    writing = sum(seconds for phase, seconds in spent.seconds.items() if phase in WRITING)
     return {
-        "rows_per_s": emails / watch.seconds,
+        "rows_per_s": emails / writing,
+        "path_rows_per_s": emails / watch.seconds,
         "wal_bytes_per_email": wal.bytes / emails,
         "wal_bytes_per_email_without_page_images": (wal.bytes - images) / emails,
         "seconds": watch.seconds,

@@ -37,7 +37,6 @@ from bench.prefill import Tenant
 from bench.process import Memory, Sink, cpu_seconds, postgres_pid, sink, started
 
 SIZES = {"leads": 200_000}
-EVERYONE = {"combinator": "and", "rules": []}
 PAGE = 1000
 BATCH = 50
 
@@ -82,7 +81,7 @@ def _ours(house: Server, peer: Sink, tenant: Tenant, leads: int, workers: int) -
     say(f"ours, {workers} worker process{'es' if workers > 1 else ''}")
     with ExitStack() as stack:
         runtime = stack.enter_context(sending.runtime(house))
-        campaign_id = sending.create_campaign(runtime, tenant, peer.provider_url, EVERYONE)
+        campaign_id = sending.create_campaign(runtime, tenant, peer.provider_url)
         variables = sending.environment(house)
         stack.enter_context(started(["cli", "clock"], variables, house.folder / "clock.log"))
         command = ["dramatiq", "workers.main", "--processes", str(workers)]
@@ -159,7 +158,7 @@ def _rivals(house: Server, peer: Sink, tenant: Tenant, seconds: float) -> dict[s
 
 @contextmanager
 def _composing(runtime: Runtime, peer: Sink, tenant: Tenant) -> Iterator[Peer]:
-    campaign_id = sending.create_campaign(runtime, tenant, peer.provider_url, EVERYONE)
+    campaign_id = sending.create_campaign(runtime, tenant, peer.provider_url)
     with runtime.db.begin() as conn:
         about = campaign.load_sending(conn, campaign_id)
         compiled = Compiled.from_json(campaign.load_compiled(conn, campaign_id, 0))

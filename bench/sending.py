@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -38,13 +38,15 @@ def runtime(house: Server, **more: str) -> Iterator[Runtime]:
         held.close()
 
 
-def create_campaign(runtime: Runtime, tenant: Tenant, provider_url: str, condition: Mapping[str, object]) -> int:
-    """A draft campaign with the benchmarks' letter, to the leads that match `condition`, through `provider_url`."""
+def create_campaign(runtime: Runtime, tenant: Tenant, provider_url: str, condition: object = None) -> int:
+    """A draft campaign with the benchmarks' letter, to the leads that match `condition` (None: all of them)."""
     organisation_id, name = tenant.organisation_id, f"Autumn {uuid4().hex[:8]}"
     pool_id = pools.add_pool(runtime, organisation_id, name, provider_url)
     sender_id = pools.add_sender(runtime, organisation_id, pool_id, name, "walker@news.example.com")
-    segment = {"organisation_id": organisation_id, "name": name, "condition": Jsonb(condition)}
-    with psycopg.connect(runtime.settings.database_url) as conn:
-        segment_id = insert_one(conn, "segment", segment)
+    segment_id = None
+    if condition is not None:
+        segment = {"organisation_id": organisation_id, "name": name, "condition": Jsonb(condition)}
+        with psycopg.connect(runtime.settings.database_url) as conn:
+            segment_id = insert_one(conn, "segment", segment)
     draft = Draft(name, sender_id, segment_id, letter.SUBJECT, letter.HTML, letter.TEXT)
     return edit_campaign.create(runtime, organisation_id, tenant.user_id, draft)
