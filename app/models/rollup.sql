@@ -8,6 +8,64 @@ SELECT pg_try_advisory_xact_lock(7203192) AS mine
 -- name: find_edition
 SELECT CASE WHEN to_regclass('rollup_5min') IS NULL THEN 'community' ELSE 'apache' END AS edition
 
+-- name: find_lag_of_rollups
+SELECT max(now() - bucket - INTERVAL '5 minutes') AS lag
+FROM touched_5min
+WHERE bucket <= now() - INTERVAL '5 minutes'
+
+-- name: find_lag_of_policies
+SELECT now() - last_successful_finish AS lag
+FROM timescaledb_information.jobs
+JOIN timescaledb_information.job_stats USING (job_id)
+WHERE jobs.proc_name = 'policy_refresh_continuous_aggregate'
+  AND jobs.hypertable_schema = current_schema()
+  AND jobs.hypertable_name = 'report_5min'
+  AND last_successful_finish > '-infinity'
+
+-- name: note_late
+INSERT INTO late_event (time, organisation_id, campaign_id, kind, total)
+VALUES (:time, :organisation_id, :campaign_id, :kind, :total)
+
+-- name: find_horizon
+SELECT report_horizon() AS horizon
+
+-- name: keep_for
+UPDATE retention
+SET keep = make_interval(days => :days)
+
+-- name: retire
+-- True once an hour: then what is older than `keep` may go. The horizon moves with it, before anything is dropped.
+UPDATE retention
+SET dropped_before = now() - keep
+WHERE dropped_before < now() - keep - INTERVAL '1 hour'
+RETURNING true
+
+-- name: is_rolled_up
+SELECT NOT EXISTS (
+    SELECT
+    FROM touched_5min, retention
+    WHERE bucket < now() - keep + INTERVAL '1 day'
+) AS rolled_up
+
+-- name: drop_chunks
+SELECT count(*)
+FROM retention, drop_chunks('event', older_than => now() - keep) AS dropped
+
+-- name: move_windows
+-- The refreshes' windows first: one that reached into what was dropped would erase its sums.
+SELECT alter_job(job_id, config_merge => jsonb_build_object('start_offset', (now() - report_horizon())::text))
+FROM timescaledb_information.jobs
+WHERE proc_name = 'policy_refresh_continuous_aggregate'
+  AND hypertable_schema = current_schema()
+  AND hypertable_name IN ('report_5min', 'report_hour', 'report_day')
+
+-- name: move_retention
+SELECT alter_job(job_id, config_merge => jsonb_build_object('drop_after', keep::text))
+FROM timescaledb_information.jobs, retention
+WHERE proc_name = 'policy_retention'
+  AND hypertable_schema = current_schema()
+  AND hypertable_name = 'event'
+
 -- name: roll_up_5min
 WITH chosen AS (
     SELECT DISTINCT bucket

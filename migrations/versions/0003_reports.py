@@ -1,4 +1,4 @@
-"""What reports read: sums of events by five minutes, hour and day, under the same names on both editions of TimescaleDB.
+"""What reports read: sums of events by five minutes, hour and day, under the same names on both TimescaleDB editions.
 
 Community: continuous aggregates, each on top of the finer one, kept by policies.
 Apache: views over roll-up tables. A bucket that was touched since it was rolled up is stale: it is summed live, every
@@ -19,7 +19,9 @@ DIMENSIONS = "organisation_id, user_id, campaign_id, domain_id, link_id, kind, p
 
 def sums(bucket: str, value: str, source: str) -> str:
     """The one SELECT of all levels: a continuous aggregate's definition, or the live part of a view."""
-    return f"SELECT {bucket} AS bucket, {DIMENSIONS}, sum({value})::bigint AS total FROM {source} GROUP BY 1, {DIMENSIONS}"
+    return (
+        f"SELECT {bucket} AS bucket, {DIMENSIONS}, sum({value})::bigint AS total FROM {source} GROUP BY 1, {DIMENSIONS}"
+    )
 
 
 # Events older than report_horizon() are counted apart (late_event) and not appended: the sums of their time are final.
@@ -178,7 +180,7 @@ def _live(level: str) -> str:
     if level != "5min":
         return sums("stale.bucket", value, source)
     recent = sums("stale.bucket", value, f"{source} WHERE {RECENT}")
-    return f"{recent} UNION ALL SELECT bucket, {DIMENSIONS}, total FROM {OLDER}"
+    return f"{recent} UNION ALL SELECT bucket, {DIMENSIONS}, total FROM {OLDER}"  # noqa: S608
 
 
 def downgrade() -> None:

@@ -1,4 +1,4 @@
-"""For people who write SQL: the reports' numbers with names beside them, and a role that may read these and nothing else.
+"""For people who write SQL: the reports' numbers with names beside them, and a role that reads these and nothing else.
 
 The views run with their owner's rights, so the role needs none on the tables below: no lead, no address, no content.
 """
@@ -62,7 +62,7 @@ BEGIN
 EXCEPTION
     WHEN duplicate_object OR unique_violation THEN NULL;
     WHEN insufficient_privilege THEN
-        RAISE NOTICE 'No role millrace_reader was made: % may not create roles. docs/reports.md says how to.', current_user;
+        RAISE NOTICE 'No role millrace_reader was made: % may not create roles (docs/reports.md).', current_user;
 END $$;
 """
 GRANT = """
