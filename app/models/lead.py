@@ -30,7 +30,7 @@ class Domain(Base):
 
 
 class Lead(Base):
-    """A person who may be mailed. `email` is ASCII, trimmed, in small letters; an attribute that is lacking has no key."""
+    """A person who may be mailed. `email` is ASCII, trimmed, in small letters; an attribute not known has no key."""
 
     __tablename__ = "lead"
 
@@ -77,6 +77,9 @@ class Merged:
     same: Sequence[int]
 
 
+NOTHING = Merged((), (), ())
+
+
 def find_page(conn: Connection, organisation_id: int, search: str, after_id: int | None, limit: int) -> list[Row]:
     """Leads by address, at most `limit`, from behind the lead `after_id` on.
 
@@ -113,8 +116,14 @@ def find_id(conn: Connection, organisation_id: int, email: str) -> int | None:
     return found
 
 
+def find_ids(conn: Connection, organisation_id: int, emails: Sequence[str]) -> Sequence[int]:
+    """The leads with these addresses, as far as there are any."""
+    values = {"organisation_id": organisation_id, "emails": list(emails)}
+    return conn.execute(SQL.find_ids, values).scalars().all()
+
+
 def erase(conn: Connection, organisation_id: int, lead_id: int) -> None:
-    """Forgets a lead; raises NotFound. Its address stays suppressed where it was: otherwise it could be mailed again."""
+    """Forgets a lead; raises NotFound. If its address is suppressed it stays so, or it might be mailed again."""
     if conn.execute(SQL.erase, {"organisation_id": organisation_id, "lead_id": lead_id}).rowcount == 0:
         raise NotFound("There is no such lead.")
 

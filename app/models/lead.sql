@@ -21,6 +21,12 @@ FROM lead
 WHERE organisation_id = :organisation_id
   AND email = :email
 
+-- name: find_ids
+SELECT id
+FROM lead
+WHERE organisation_id = :organisation_id
+  AND email = ANY (CAST(:emails AS text[]))
+
 -- name: erase
 DELETE FROM lead
 WHERE id = :lead_id

@@ -63,7 +63,7 @@ def is_suppressed(conn: Connection, organisation_id: int, email: str) -> bool:
 
 
 def find_page(conn: Connection, organisation_id: int, search: str, after: str, limit: int) -> list[Row]:
-    """Suppressions by address, at most `limit`, behind the address `after` ("" from the first); `search` is a prefix."""
+    """Suppressions by address, at most `limit`, behind the address `after` ("": from the first); `search`: a prefix."""
     prefix = search.strip().lower().replace("\0", "")
     values = {"organisation_id": organisation_id, "prefix": prefix, "high": prefix + "\U0010ffff"}
     rows = conn.execute(SQL.find_page, values | {"after": after, "limit": limit})
