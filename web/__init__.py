@@ -14,6 +14,7 @@ from app.config import Settings
 from web import assets, csrf, formats, navigation, problems, security, throttle, visitor
 from web.account import blueprint as account
 from web.health import blueprint as health
+from web.imports import blueprint as imports
 from web.leads import blueprint as leads
 from web.segments import blueprint as segments
 from web.senders import blueprint as senders
@@ -21,8 +22,8 @@ from web.senders import blueprint as senders
 if TYPE_CHECKING:
     from app.runtime import Runtime
 
-BLUEPRINTS = (account, health, leads, segments, senders)
-UPLOAD_LIMIT = 1024 * 1024  # bytes of a request's body; the upload of leads has its own
+BLUEPRINTS = (account, health, imports, leads, segments, senders)
+BODY_LIMIT = 4 * 1024 * 1024  # bytes of a request: a campaign of 1 MB, percent-encoded; the upload of leads has its own
 
 
 def create_app(runtime: Runtime | None = None) -> Flask:
@@ -62,7 +63,7 @@ def _settings(settings: Settings) -> dict[str, object]:
         "SESSION_COOKIE_SECURE": secure,
         "SESSION_COOKIE_HTTPONLY": True,
         "SESSION_COOKIE_SAMESITE": "Lax",
-        "MAX_CONTENT_LENGTH": UPLOAD_LIMIT,
-        "MAX_FORM_MEMORY_SIZE": UPLOAD_LIMIT,
+        "MAX_CONTENT_LENGTH": BODY_LIMIT,
+        "MAX_FORM_MEMORY_SIZE": BODY_LIMIT,
         "WTF_CSRF_TIME_LIMIT": None,  # a token lives as long as the session: a form left open overnight still saves
     }

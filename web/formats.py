@@ -34,6 +34,8 @@ TONES = {
     "deferred": "warn",
     "unknown": "warn",
     "manual": "quiet",
+    # Tones by their own names, where a figure has one without having a state.
+    **{name: name for name in ("good", "warn", "bad", "info", "live", "quiet")},
 }
 
 
@@ -99,3 +101,11 @@ def attribute(value: object) -> str:
 def address(value: str) -> Markup:
     """An email address that breaks before its @ where the line is too short."""
     return escape(value).replace("@", Markup("<wbr>@"))
+
+
+def duration(seconds: float) -> str:
+    """A stretch of time, as people say it: "12 s", "3 min", "2 h 5 min"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -120,7 +120,7 @@ def _look(conn: Connection, text: str, seconds: float) -> Preview:
         lines = lines_of(text)
         return Preview(faults=tuple((fault, lines.get(fault.pointer)) for fault in invalid.faults))
     clause = segment.compile(condition, fields)
-    sample = segment.sample_within(conn, me().organisation_id, clause, seconds)
+    sample = segment.sample_within(conn, me().organisation_id, clause, QUICK)
     return Preview(
         sentence=segment.describe(condition, fields),
         count=segment.count_within(conn, me().organisation_id, clause, seconds),
