@@ -186,8 +186,10 @@ class _Checker:
         if name is None:
             self._fault(path, "Write a merge field with dots, like lead.first_name.")
         elif name not in self.scope:
-            near = get_close_matches(name[:64], islice(self.scope, 500), 1)
-            self._fault(path, f"There is no {name[:80]}." + (f" Did you mean {near[0]}?" if near else _hint(name)))
+            by_name = {known.removeprefix("lead."): known for known in islice(self.scope, 500)}
+            near = get_close_matches(name.removeprefix("lead.")[:64], by_name, 1)
+            hint = f" Did you mean {by_name[near[0]]}?" if near else _hint(name)
+            self._fault(path, f"There is no {name[:80]}.{hint}")
 
     def _check_filter(self, given: Filter) -> None:
         rule = FILTERS.get(given.name)

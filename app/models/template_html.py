@@ -16,7 +16,7 @@ from html import unescape
 from typing import Final
 
 from app.errors import Fault
-from app.models.template_source import Mark, Source
+from app.models.template_source import BLOCKS, BRANCHES, Mark, Source
 
 
 class At(Enum):
@@ -73,8 +73,6 @@ _SCHEME_IS_OVER = re.compile(r"[:/?#]")
 _OPENING = re.compile(r"<(?:(!--)|([!?])|(/?)([A-Za-z][^\s/>]*))")
 _IN_TAG = re.compile(r"[\s/]+|(>)|([^\s=>/\"']+)\s*(=\s*)?|.", re.DOTALL)
 _BARE_END = re.compile(r"[\s>]")
-_BLOCKS = frozenset(("if", "unless", "case", "for"))
-_BRANCHES = frozenset(("else", "elsif", "when"))
 _QUOTES = {At.DOUBLE: '"', At.SINGLE: "'"}
 _REFUSED = {
     At.TAG: "A merge field can stand in text and in a quoted value, not among a tag's attributes.",
@@ -128,9 +126,9 @@ class _Reader:
             self.read(text.index("%}", mark.start) + 2, text.rindex("{%", 0, mark.end))
 
     def _meet_tag(self, mark: Mark) -> None:
-        if mark.name in _BLOCKS:
+        if mark.name in BLOCKS:
             self._blocks.append(_Block(mark, self._point, reading=mark.name != "case"))
-        elif self._blocks and mark.name in _BRANCHES:
+        elif self._blocks and mark.name in BRANCHES:
             block = self._blocks[-1]
             block.has_else |= mark.name == "else"
             self._end_branch(block)

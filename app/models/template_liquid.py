@@ -22,6 +22,8 @@ from liquid.builtin.output import Output, OutputNode
 from liquid.builtin.tags import assign_tag, case_tag, comment_tag, for_tag, if_tag, inline_comment_tag, unless_tag
 from liquid.exceptions import LiquidError
 from liquid.expression import Expression
+from liquid.stream import TokenStream
+from liquid.tag import Tag
 from liquid.token import Token
 
 from app.errors import Invalid, MillraceError
@@ -89,10 +91,6 @@ class PlacedNode(OutputNode):
         return buffer.write(PLACES[self.place](value))
 
 
-class _Output(Output):
-    node_class = PlacedNode
-
-
 class _Blank(Blank):
     """`blank` and `empty`, equal to a missing value too: `!= blank` is how people ask whether there is one."""
 
@@ -102,12 +100,41 @@ class _Blank(Blank):
     __hash__ = None  # type: ignore[assignment]
 
 
-class _If(if_tag.IfTag):
+class _Located(Tag):
+    """A tag whose faults know where they are: the library's own are lost where an expression ends too early."""
+
+    def get_node(self, stream: TokenStream) -> Node:
+        token = stream.current
+        try:
+            return super().get_node(stream)
+        except LiquidError as error:
+            if error.token is None or error.token.start_index < 0:
+                error.token = token
+            raise
+
+
+class _Field(_Located, Output):
+    node_class = PlacedNode
+
+
+class _If(_Located, if_tag.IfTag):
     mode = Mode.STRICT
 
 
-class _Unless(unless_tag.UnlessTag):
+class _Unless(_Located, unless_tag.UnlessTag):
     mode = Mode.STRICT
+
+
+class _Case(_Located, case_tag.CaseTag):
+    pass
+
+
+class _For(_Located, for_tag.ForTag):
+    pass
+
+
+class _Assign(_Located, assign_tag.AssignTag):
+    pass
 
 
 class _Context(RenderContext):
@@ -146,13 +173,13 @@ class Dialect(Environment):
     def setup_tags_and_filters(self, *, extra: bool = False) -> None:
         for tag in (
             content.Literal,
-            _Output,
+            _Field,
             illegal.Illegal,
             _If,
             _Unless,
-            case_tag.CaseTag,
-            for_tag.ForTag,
-            assign_tag.AssignTag,
+            _Case,
+            _For,
+            _Assign,
             comment_tag.CommentTag,
             inline_comment_tag.InlineCommentTag,
         ):
@@ -234,18 +261,27 @@ _REFUSED_TAGS = {
     "include": "templates cannot load other templates",
     "render": "templates cannot load other templates",
     "capture": "capture is not supported: use assign inside a block",
-    "break": "break is not supported",
-    "continue": "continue is not supported",
-    "endif": "there is no open if that this endif could close",
-    "endfor": "there is no open for that this endfor could close",
-    "endunless": "there is no open unless that this endunless could close",
-    "endcase": "there is no open case that this endcase could close",
+}
+# The library's words, and what they mean to whoever wrote the template.
+_WORDS = {
+    "a primitive expression": "a value",
+    "end of expression": "the end",
+    "missing expression": "something is missing after this tag's name",
+    "disallowed not operator in logical expression": "not is not supported: use unless, or compare with false",
+    "disallowed parentheses in logical expression": "parentheses are not supported: nest one if in another",
+    "'='": "=, which is written == in a condition",
+    "dpipe": "||",
+    "expected tag endif, found tag": "this block had its else already",
+    "expected tag endunless, found tag": "this block had its else already",
+    "expected word": "expected a filter's name",
 }
 
 
 def _sentence(error: LiquidError) -> str:
-    message = str(error.message or "this cannot be read")
+    message = str(error.message or "this cannot be read").rstrip("?.")
     found = re.fullmatch(r"unexpected tag '(\w*)'", message)
     if found:
         message = _REFUSED_TAGS.get(found[1], f"there is no tag named {found[1]}: use if, unless, case, for or assign")
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
     return message[0].upper() + message[1:] + "."

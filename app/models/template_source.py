@@ -7,7 +7,7 @@ openings would take it minutes. So what is not closed, too long or too much is r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -16,6 +16,14 @@ from app.errors import Fault, Invalid
 MOST_MARKS: Final = 2_000  # merge fields and tags of one part
 LONGEST_MARK: Final = 1_000  # characters; its expression's lexer is quadratic in them
 
+BLOCKS: Final = ("if", "unless", "case", "for")
+BRANCHES: Final[Mapping[str, tuple[str, ...]]] = {
+    "else": ("if", "unless", "case"),
+    "elsif": ("if", "unless"),
+    "when": ("case",),
+}
+
+_ENDS = {f"end{name}": (name,) for name in BLOCKS}
 _OPENING = re.compile(r"\{\{|\{%")
 _NAME = re.compile(r"-?\s*(#|\w*)")
 _COMMENTS = re.compile(r"\{%-?\s*(comment|endcomment)\b[^%]*%\}")
@@ -65,7 +73,26 @@ def read(pointer: str, text: str, longest: int) -> Source:
         marks.append(mark)
         if len(marks) > MOST_MARKS:
             raise Invalid([bare.fault(mark.start, f"There are more than {MOST_MARKS:,} merge fields and tags.")])
+    _check_nesting(bare, marks)
     return Source(pointer, text, _without_comments(text, marks), tuple(marks))
+
+
+def _check_nesting(source: Source, marks: list[Mark]) -> None:
+    """Every block is closed by its own end, and every else stands in one. Raises Invalid at the first that is not."""
+    blocks: list[Mark] = []
+    for mark in marks:
+        if mark.kind == "tag" and mark.name in BLOCKS:
+            blocks.append(mark)
+        elif mark.kind == "tag" and (mark.name in BRANCHES or mark.name in _ENDS):
+            inner = blocks[-1] if blocks else None
+            if inner is None or inner.name not in (BRANCHES.get(mark.name) or _ENDS[mark.name]):
+                where = f"the {inner.name} of line {source.line(inner.start)} is open" if inner else "no block is open"
+                raise Invalid([source.fault(mark.start, f"This {mark.name} cannot stand here: {where}.")])
+            if mark.name in _ENDS:
+                blocks.pop()
+    if blocks:
+        mark = blocks[-1]
+        raise Invalid([source.fault(mark.start, f"This {mark.name} is never closed: end{mark.name} is missing.")])
 
 
 def _marks(source: Source) -> Iterator[Mark]:
