@@ -132,20 +132,21 @@ def say(text: str) -> None:
 
 
 class Watch:
-    """Wall-clock seconds of a `with` block: `.seconds`, and within it `.elapsed`."""
+    """What a `with` block took: `.seconds`, and of this process's CPU `.cpu_seconds`; within it, `.elapsed` so far."""
 
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     @property
     def elapsed(self) -> float:
         return time.perf_counter() - self._began
 
     def __enter__(self) -> Self:
-        self._began = time.perf_counter()
+        self._began, self._cpu = time.perf_counter(), time.process_time()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.seconds = self.elapsed
+        self.seconds, self.cpu_seconds = self.elapsed, time.process_time() - self._cpu
 
 
 class Wal:

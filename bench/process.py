@@ -105,7 +105,7 @@ def _cpu_ticks(pid: int) -> int:
 
 
 class Memory:
-    """Watches a family's largest process: `.peak_mb`, and `.slope` of the second half of the time, in MB a minute."""
+    """Watches a family's largest process while a block runs: `.peak_mb` and `.flatness`."""
 
     def __init__(self, pid: int, every: float = 0.5) -> None:
         self.pid = pid
@@ -116,8 +116,10 @@ class Memory:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     @property
-    def slope(self) -> float:
-        return slope(self.points[len(self.points) // 2 :])
+    def flatness(self) -> dict[str, float]:
+        """How memory grew in the second half of the time, in MB a minute; nothing after less than half a minute."""
+        late = self.points[len(self.points) // 2 :]
+        return {"rss_slope_mb_per_minute": slope(late)} if self.points and self.points[-1][0] > 0.5 else {}
 
     def __enter__(self) -> Self:
         self._thread.start()

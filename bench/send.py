@@ -105,7 +105,7 @@ def _ours(house: Server, peer: Sink, tenant: Tenant, leads: int, workers: int) -
         "seconds": watch.seconds,
         "launch_seconds": launched,
         "peak_rss_mb": memory.peak_mb,
-        "rss_slope_mb_per_minute": memory.slope,
+        **memory.flatness,
         "wal_bytes_per_email": wal.bytes / leads,
         **{f"{name}_cpu_us_per_email": seconds * 1e6 / leads for name, seconds in spent.items()},
     }
@@ -192,7 +192,7 @@ def _no_database(house: Server, runtime: Runtime, ready: Peer, seconds: float) -
     with ThreadPoolExecutor(threads) as pool, Watch() as watch:
         sent = sum(loop.result() for loop in [pool.submit(loop) for _ in range(threads)])
     gc.unfreeze()
-    return {"emails_per_s": sent / watch.seconds, "seconds": watch.seconds, "emails": sent}
+    return {"emails_per_s": sent / watch.seconds, "seconds": watch.seconds, "emails": sent} | _cpu(watch, sent)
 
 
 UNSENT = """
@@ -226,7 +226,12 @@ def _old_design(house: Server, tenant: Tenant, ready: Peer, seconds: float) -> F
         "seconds": watch.seconds,
         "emails": sent,
         "wal_bytes_per_email": wal.bytes / sent,
-    }
+    } | _cpu(watch, sent)
+
+
+def _cpu(watch: Watch, emails: int) -> Figures:
+    """A rival's work is done in this process."""
+    return {"worker_cpu_us_per_email": watch.cpu_seconds * 1e6 / emails}
 
 
 def _send_fifty(conn: old_design.Connection, ready: Peer, leads: list[LeadView], tenant: Tenant) -> None:
