@@ -24,7 +24,7 @@ from app.flows import lead_columns, merge_leads
 from app.flows.csv_shape import HEAD, Shape, find_shape
 from app.flows.merge_leads import Source
 from app.models import lead_import
-from app.models.lead_import import PIECE, Job, Progress
+from app.models.lead_import import PIECE, Job, LeadImport, Progress
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -136,13 +136,13 @@ def import_stream(
     return import_id
 
 
-def write_rejects(db: Database, organisation_id: int, import_id: int) -> Iterator[str]:
-    """The rows that were not taken as a CSV file, text by text: line, reason, and the row under the file's own header.
+def rejects_csv(db: Database, import_id: int) -> Iterator[str]:
+    """The rows that were not taken as a CSV file, line by line: line, reason, and the row under the file's own header.
 
-    Safe to open in a spreadsheet. Raises NotFound before it gives anything.
+    Safe to open in a spreadsheet. Whoever asks was told by `lead_import.get` that the import is theirs.
     """
     with db.session() as session:
-        found = lead_import.get(session, organisation_id, import_id)
+        found = session.get_one(LeadImport, import_id)
     header = found.columns.get("shape", {}).get("header", ())
     return chain([csv_line(["line", "reason", *header])], _reject_lines(db, import_id))
 
