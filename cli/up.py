@@ -26,6 +26,7 @@ from cli.supervisor import Supervisor, quoted, read_procfile, with_our_programs
 
 CHECKOUT = Path(__file__).parent.parent
 SINK_PORT = 9025
+NAMES: dict[stack.Server, str] = {"postgres": "DATABASE_URL", "valkey": "REDIS_URL"}
 # What other commands need to reach what runs here.
 LEFT = ("DATABASE_URL", "REPORTS_DATABASE_URL", "REDIS_URL", "SECRET_KEY", "PROVIDER_URL", "BASE_URL", "PORT")
 READY_WITHIN = 60.0  # seconds
@@ -67,9 +68,7 @@ def _up(environ: Mapping[str, str], demo: bool) -> int:
 @contextmanager
 def _servers(environ: Mapping[str, str], home: Path) -> Iterator[dict[str, str]]:
     """DATABASE_URL and REDIS_URL of the embedded servers that are needed; they stop at the end."""
-    needed = tuple(
-        server for server, name in (("postgres", "DATABASE_URL"), ("valkey", "REDIS_URL")) if name not in environ
-    )
+    needed = tuple(server for server, name in NAMES.items() if name not in environ)
     if not needed:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         yield {}
@@ -78,8 +77,7 @@ def _servers(environ: Mapping[str, str], home: Path) -> Iterator[dict[str, str]]
     with stack.start(home, servers=needed) as servers:
         if "postgres" in needed:
             _say(f"TimescaleDB {servers.postgres.extension.version}, {servers.edition} edition")
-        urls = {"DATABASE_URL": "postgres", "REDIS_URL": "valkey"}
-        yield {name: getattr(servers, server).url() for name, server in urls.items() if server in needed}
+        yield {NAMES[server]: getattr(servers, server).url() for server in needed}
         _say("stopping the embedded servers")
 
 

@@ -111,6 +111,16 @@ def test_a_killed_postgres_starts_again_and_recovers(home: Path) -> None:
             assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
 
 
+def test_a_home_with_a_very_long_path_still_has_a_socket(home: Path) -> None:
+    deep = home.rename(home.with_name("x" * 90))
+    with (
+        stack.start(deep, durable=False, servers=("postgres",)) as servers,
+        psycopg.connect(servers.database_url) as connection,
+    ):
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    servers.postgres.sockets.rmdir()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
 def test_root_without_user_namespaces_runs_postgres_as_an_unprivileged_user(
     home: Path, monkeypatch: pytest.MonkeyPatch

@@ -63,6 +63,11 @@ def dropped() -> Confinement:
     return Confinement("unprivileged uid", (_tool("setpriv"), *ids, *walk, "--"), person.pw_uid)
 
 
+def may_own(uid: int) -> bool:
+    """Whether a folder of `uid` is ours: made by us, or given to the user that we drop to."""
+    return uid == os.geteuid() or (os.geteuid() == 0 and uid == _ordinary().pw_uid)
+
+
 def give(folder: Path, owner: int) -> None:
     """Makes `folder` and all in it `owner`'s, when it is not already (another way may have been used before)."""
     if folder.lstat().st_uid == owner:

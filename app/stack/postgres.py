@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -158,9 +159,13 @@ def binary(name: str) -> Path:
 
 
 def _socket_folder(home: Path) -> Path:
+    """`home/run`; where that path is too long, a temporary folder of ours, the same from start to start."""
     folder = home / "run"
     if len(os.fsencode(folder)) > SOCKET_ROOM:
-        folder = Path(tempfile.mkdtemp(prefix="millrace-"))
+        digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"millrace-{os.geteuid()}-{digest}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_symlink() or not confine.may_own(folder.stat().st_uid):
+        raise ConfigError(f"{folder} belongs to somebody else: remove it, or set MILLRACE_HOME to a shorter path.")
     folder.chmod(0o700)
     return folder
