@@ -87,7 +87,7 @@ class Sink:
             call = orjson.loads(body)
             key = UUID(call["key"]).bytes
             letters = _letters(call)
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             return self._refuse_call(400, f"This is no call: {error!r}.")
         if len(letters) > behaviour.batch:
             return self._refuse_call(422, f"A call has at most {behaviour.batch} letters.")
