@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, select, text
 from app.db import Database
 from app.models import segment
 from app.models.field import ATTRIBUTE, COLUMNS, Field
-from app.models.lead import Lead
+from app.models.lead import Domain, Lead
 from app.models.operators import OPERATORS, suiting
 from tests.segment_truth import Person, matches
 
@@ -331,3 +331,13 @@ def test_distances_are_counted_from_when_the_condition_is_evaluated(db: Database
         conn.execute(text("UPDATE lead SET created_at = created_at - interval '61 minutes'"))
     with db.begin() as conn:
         assert segment.count(conn, 1, clause) == 0
+
+
+def test_a_clause_on_the_domain_holds_in_a_query_that_joins_domains_itself(db: Database) -> None:
+    condition = one("domain", "=", "example.org")
+    clause = segment.compile(segment.parse(condition, FIELDS), FIELDS)
+    with db.begin() as conn:
+        born = datetime(2024, 1, 1, tzinfo=UTC)
+        add(conn, [Person(f"a@{name}", "active", None, born, {}) for name in DOMAINS])
+        joined = select(Lead.email).join(Domain, Domain.id == Lead.domain_id).where(clause)
+        assert conn.execute(joined).scalars().all() == ["a@example.org"]

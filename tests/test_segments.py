@@ -164,6 +164,7 @@ def test_a_count_that_takes_too_long_is_given_up_and_the_transaction_goes_on(db:
         began = time.monotonic()
         assert segment.count_within(conn, OURS, slow, 0.2) is None  # type: ignore[arg-type]
         assert segment.sample_within(conn, OURS, slow, 0.1) is None  # type: ignore[arg-type]
+        assert segment.preview(conn, OURS, slow, 0.1) == segment.Preview(None, None)  # type: ignore[arg-type]
         assert time.monotonic() - began < 2
         assert segment.count_within(conn, OURS, clause(conn, PROS), 5) == 100
         assert len(segment.sample_within(conn, OURS, clause(conn, PROS), 5, limit=3) or ()) == 3
@@ -175,4 +176,5 @@ def test_a_count_that_takes_too_long_is_given_up_and_the_transaction_goes_on(db:
         with pytest.raises(OperationalError):
             segment.count(conn, OURS, text("pg_sleep(0.05) IS NOT NULL"))  # type: ignore[arg-type]
     with db.begin() as conn:
+        assert segment.preview(conn, OURS, clause(conn, EVERYONE), 5) == segment.Preview(0, [])
         assert segment.count(conn, OURS, clause(conn, EVERYONE)) == 0  # that limit was the transaction's own

@@ -44,6 +44,14 @@ class Segment(Base):
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """What a condition means now. None where there was not enough time: say that it is still being counted."""
+
+    leads: int | None
+    sample: list[Row] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A segment in a list; `campaigns` counts those that use it."""
 
@@ -134,6 +142,12 @@ def sample_within(
 ) -> list[Row] | None:
     """`sample`, or None where it takes longer than `seconds`."""
     return _within(conn, seconds, lambda: sample(conn, organisation_id, clause, limit))
+
+
+def preview(conn: Connection, organisation_id: int, clause: ColumnElement[bool], seconds: float) -> Preview:
+    """The count and ten leads, each within `seconds`. Nobody is looked for where the count has found nobody."""
+    leads = count_within(conn, organisation_id, clause, seconds)
+    return Preview(leads, [] if leads == 0 else sample_within(conn, organisation_id, clause, seconds))
 
 
 def _theirs(organisation_id: int) -> ColumnElement[bool]:
