@@ -6,18 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
-import psycopg
-from psycopg.types.json import Jsonb
-
 from app import config
-from app.flows import edit_campaign, pools
+from app.flows import edit_campaign, pools, segments
 from app.flows.edit_campaign import Draft
 from app.runtime import Runtime
-from cli.process import open_runtime
-
 from bench import letter
 from bench.harness import Server
-from bench.prefill import Tenant, insert_one
+from bench.prefill import Tenant
+from cli.process import open_runtime
 
 
 def environment(house: Server, **more: str) -> dict[str, str]:
@@ -43,10 +39,6 @@ def create_campaign(runtime: Runtime, tenant: Tenant, provider_url: str, conditi
     organisation_id, name = tenant.organisation_id, f"Autumn {uuid4().hex[:8]}"
     pool_id = pools.add_pool(runtime, organisation_id, name, provider_url)
     sender_id = pools.add_sender(runtime, organisation_id, pool_id, name, "walker@news.example.com")
-    segment_id = None
-    if condition is not None:
-        segment = {"organisation_id": organisation_id, "name": name, "condition": Jsonb(condition)}
-        with psycopg.connect(runtime.settings.database_url) as conn:
-            segment_id = insert_one(conn, "segment", segment)
+    segment_id = None if condition is None else segments.create(runtime, organisation_id, name, condition)
     draft = Draft(name, sender_id, segment_id, letter.SUBJECT, letter.HTML, letter.TEXT)
     return edit_campaign.create(runtime, organisation_id, tenant.user_id, draft)
