@@ -219,5 +219,4 @@ def rendered_whole(html: str, who: LeadView) -> str:
     for node in walk(nodes):
         if isinstance(node, PlacedNode):
             node.place = "url" if spots[node.token.start_index].url else "html"
-    names = {"campaign": {"name": SHARED.campaign}, "sender": {"name": SHARED.sender}, "unsubscribe_url": URL}
-    return render(nodes, {"lead": who.as_mapping, **names})
+    return render(nodes, SHARED.scope(who, URL))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from liquid.ast import Node
@@ -50,6 +50,15 @@ class Shared:
             "unsubscribe_url": self.unsubscribe_base,
         }
 
+    def scope(self, lead: LeadView, unsubscribe_url: str) -> Mapping[str, object]:
+        """What a block may name."""
+        return {
+            "lead": lead.as_mapping,
+            "unsubscribe_url": unsubscribe_url,
+            "campaign": {"name": self.campaign},
+            "sender": {"name": self.sender},
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
@@ -72,13 +81,12 @@ class Compiled:
         """(lead, unsubscribe URL) -> the slots' values, escaped for their places. The function raises Unrenderable."""
         fields = [field_fill(slot, shared.by_path) for slot in self.slots if isinstance(slot, FieldSlot)]
         blocks = [block_fill(slot) for slot in self.slots if isinstance(slot, BlockSlot)]
-        names = {"campaign": {"name": shared.campaign}, "sender": {"name": shared.sender}}
         most = self._most_written()
 
         def values(lead: LeadView, url: str) -> list[str]:
             filled = [fill(lead, url) for fill in fields]
             if blocks:
-                scope = {"lead": lead.as_mapping, "unsubscribe_url": url, **names}
+                scope = shared.scope(lead, url)
                 filled += [fill(scope) for fill in blocks]
             if most is not None and sum(map(len, filled)) > most:
                 raise Unrenderable(f"the email would be larger than {LARGEST_EMAIL:,} characters")
@@ -130,7 +138,7 @@ def compile_content(subject: str, html: str, text: str, fields: Fields) -> Compi
     if text.strip():
         faults += parts[2].compile(text)
     elif not faults:
-        faults += parts[2].make(parts[1].source)
+        faults += parts[2].make(parts[1])
     if faults:
         raise Invalid(faults)
     compiled = _cut(parts)
@@ -159,10 +167,13 @@ class _Part:
             faults += misplaced[:MOST_FAULTS]
         return faults + check(self.source, self.nodes, self.known, self.spots)
 
-    def make(self, html: Source) -> list[Fault]:
+    def make(self, html: _Part) -> list[Fault]:
         """The text part from the HTML's; its own source is nobody's to mend, so its faults are one."""
         try:
-            faults = self.compile(make_text(html))
+            made = make_text(html.source)
+            if html.shows_unsubscribe and "unsubscribe_url" not in made:
+                made += "\nUnsubscribe: {{ unsubscribe_url }}\n"
+            faults = self.compile(made)
         except Invalid as error:
             return list(error.faults)
         return [Fault("text", "No text part could be made from this HTML: write one.")] if faults else []
@@ -185,8 +196,8 @@ def _subject_requires(source: Source) -> list[Fault]:
 def _html_requires(source: Source) -> list[Fault]:
     if not source.text.strip():
         return [Fault("html", "Write what the email says.")]
-    if source.text.count("<") > MOST_TAGS:
-        return [Fault("html", f"There are more than {MOST_TAGS:,} tags.")]
+    if source.text.count("<") > MOST_TAGS or source.text.count("=") > 2 * MOST_TAGS:
+        return [Fault("html", f"There are more than {MOST_TAGS:,} tags, or twice as many attributes.")]
     return []
 
 
@@ -214,9 +225,13 @@ def _try_out(compiled: Compiled, known: Mapping[str, str]) -> None:
     shared = Shared("Campaign", "Sender", "https://example.com/")
     for attributes in ({}, samples):
         lead = LeadView(0, "ann@example.com", None, attributes)
+        scope = shared.scope(lead, shared.unsubscribe_base)
         for slot in compiled.slots:
             try:
-                replace(compiled, slots=(slot,)).values(lead, "https://example.com/", shared)
+                if isinstance(slot, BlockSlot):
+                    block_fill(slot)(scope)
+                else:
+                    field_fill(slot, shared.by_path)(lead, shared.unsubscribe_base)
             except Unrenderable as error:
                 pointer = "html" if slot.place == "url" else slot.place
                 raise Invalid.one(pointer, f"This cannot be rendered: {error}.") from error

@@ -157,7 +157,8 @@ class _Checker:
         if not isinstance(iterable, RangeLiteral):
             self._fault(node, "A loop goes over a range of numbers only, like (1..5) or (1..lead.stars).")
         elif (turns := _turns(node)) > MOST_TURNS:
-            self._fault(node, f"This loop would go round {turns} times: {MOST_TURNS} is the most.")
+            times = f"{turns:,}" if turns < 1e9 else "more than a billion"
+            self._fault(node, f"This loop would go round {times} times: {MOST_TURNS} is the most.")
 
     def _check_case(self, node: CaseNode) -> None:
         for block in node.blocks:

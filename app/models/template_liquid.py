@@ -20,7 +20,7 @@ from liquid.builtin.expressions.logical import EqExpression, NeExpression
 from liquid.builtin.expressions.primitive import Blank, Empty
 from liquid.builtin.output import Output, OutputNode
 from liquid.builtin.tags import assign_tag, case_tag, comment_tag, for_tag, if_tag, inline_comment_tag, unless_tag
-from liquid.exceptions import LiquidError
+from liquid.exceptions import LiquidError, OutputStreamLimitError
 from liquid.expression import Expression
 from liquid.stream import TokenStream
 from liquid.tag import Tag
@@ -244,6 +244,8 @@ def render(nodes: list[Node], values: Mapping[str, object]) -> str:
         return _Template(dialect(), nodes).render(values)
     except Unrenderable:
         raise
+    except OutputStreamLimitError as error:
+        raise Unrenderable(f"a block would be longer than {MOST_WRITTEN:,} bytes") from error
     except LiquidError as error:
         raise Unrenderable(str(error.message)) from error
     except Exception as error:  # a fault of the library's with one lead's values: the others must still be sent

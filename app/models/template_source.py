@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from app.errors import Fault, Invalid
 
-MOST_MARKS: Final = 2_000  # merge fields and tags of one part
+MOST_MARKS: Final = 1_000  # merge fields and tags of one part
 LONGEST_MARK: Final = 1_000  # characters; its expression's lexer is quadratic in them
 
 BLOCKS: Final = ("if", "unless", "case", "for")

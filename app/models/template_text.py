@@ -36,9 +36,10 @@ _BLOCKS: Final = (
     "hr",
 )
 # Private-use characters: letters to the conversion, and nobody's text. Tags write nothing: theirs is another one.
-_MARKER = re.compile("[\ue000\ue002](\\d+)\ue001")
+_MARKER = re.compile("[\ue000\ue002](\\d{1,5})\ue001")
+_MARKERS = dict.fromkeys((0xE000, 0xE001, 0xE002))
 _TAGS_ALONE = re.compile("^[ \t]*((?:\ue002\\d+\ue001[ \t]*)+)\n+", re.MULTILINE)
-_SAME_TWICE = re.compile(r"(\S+) <\1/?>")
+_ADDRESS = re.compile(r" <([^\s<>]+)>")
 _TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 _GAPS = re.compile(r"\n{3,}")
@@ -48,14 +49,14 @@ def make_text(source: Source) -> str:
     """The text part's own source. Raises Invalid (at `text`) where none can be made."""
     marked, place = [], 0
     for number, mark in enumerate(source.marks):
-        marked += [source.text[place : mark.start], _marker(mark, number)]
+        marked += [source.text[place : mark.start].translate(_MARKERS), _marker(mark, number)]
         place = mark.end
-    marked.append(source.text[place:])
+    marked.append(source.text[place:].translate(_MARKERS))
     try:
         text = get_text("".join(marked), _config())
     except Exception as error:  # whatever the conversion stumbles over, an email can be sent: with a text of one's own
         raise Invalid.one("text", "No text part could be made from this HTML: write one.") from error
-    tidy = _GAPS.sub("\n\n", _TRAILING.sub("", _SAME_TWICE.sub(r"\1", text))).strip() + "\n"
+    tidy = _GAPS.sub("\n\n", _TRAILING.sub("", _ADDRESS.sub(_unless_said, text))).strip() + "\n"
     tidy = _TAGS_ALONE.sub(r"\1", tidy)  # a condition that is not met leaves no empty line
     return _MARKER.sub(lambda found: _liquid(source, int(found[1])), tidy)
 
@@ -66,7 +67,18 @@ def _marker(mark: Mark, number: int) -> str:
     return f"\ue002{number}\ue001" if mark.kind == "tag" else f"\ue000{number}\ue001"
 
 
+def _unless_said(found: re.Match[str]) -> str:
+    """A link's address, but where the link's text is the address already."""
+    begins = found.start() - len(found[1])
+    said = (
+        begins >= 0 and found.string.startswith(found[1], begins) and found.string[begins - 1 : begins] in ("", *" \n")
+    )
+    return "" if said else found[0]
+
+
 def _liquid(source: Source, number: int) -> str:
+    if number >= len(source.marks):  # written into the HTML as entities: nobody's marker
+        return ""
     mark = source.marks[number]
     return source.text[mark.start : mark.end]
 
