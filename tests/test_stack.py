@@ -20,6 +20,7 @@ from app import schema, stack
 from app.errors import ConfigError, Unavailable
 from app.stack import confine, elf, timescale
 from app.stack.postgres import binary
+from app.stack.server import await_end
 from tests.servers import copy_cluster, prepared
 
 HOLD = """
@@ -101,6 +102,15 @@ def test_kill_9_of_the_parent_stops_both_servers_and_leaves_the_home_usable(
         assert not [pid for pid in pids if _is_server(pid)]
 
 
+def test_a_folder_is_not_used_while_a_server_that_is_ending_still_works_in_it(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "0.5"], cwd=tmp_path) as ending:
+        (tmp_path / "pid").write_text(f"{ending.pid}\n{tmp_path}\n")
+        with pytest.raises(Unavailable, match=f"process {ending.pid}"):
+            await_end(tmp_path / "pid", tmp_path, seconds=0.1)
+        await_end(tmp_path / "pid", tmp_path)
+        assert not _is_server(ending.pid)
+
+
 def test_a_killed_postgres_starts_again_and_recovers(home: Path) -> None:
     with stack.start(home, durable=False, servers=("postgres",)) as servers:
         with psycopg.connect(servers.database_url) as connection:
@@ -166,12 +176,15 @@ def test_an_unreachable_database_is_said_to_be_unreachable() -> None:
         schema.migrate("postgresql://nobody@127.0.0.1:1/nothing")
 
 
-def test_loosening_a_library_for_an_older_c_library_leaves_it_loadable(tmp_path: Path) -> None:
-    original = (binary("postgres").parent.parent / "lib" / "libpq.so.5").read_bytes()
-    loosened = elf.loosen(original, newest=(2, 2))
-    assert loosened != original
-    (tmp_path / "libpq.so").write_bytes(loosened)
-    assert ctypes.CDLL(str(tmp_path / "libpq.so")).PQlibVersion() >= 180000
+def test_a_library_for_a_newer_c_library_loads_once_it_is_loosened(tmp_path: Path) -> None:
+    built = (binary("postgres").parent.parent / "lib" / "libpq.so.5").read_bytes()
+    newer = built.replace(b"GLIBC_2.14\0", b"GLIBC_2.94\0")  # where memcpy comes from
+    assert newer != built
+    (tmp_path / "newer.so").write_bytes(newer)
+    with pytest.raises(OSError, match=r"version `GLIBC_2.94' not found"):
+        ctypes.CDLL(str(tmp_path / "newer.so"))
+    (tmp_path / "loosened.so").write_bytes(elf.loosen(newer, newest=(2, 50)))
+    assert ctypes.CDLL(str(tmp_path / "loosened.so")).PQlibVersion() >= 180000
 
 
 def test_loosening_changes_nothing_that_is_not_too_new() -> None:
