@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 import psycopg
+from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 from sqlalchemy import Connection, TextClause, create_engine, text
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -20,6 +21,7 @@ from app.errors import Unavailable
 MODELS = Path(__file__).parent / "models"
 _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 _TRAILING_COMMENTS = re.compile(r"(\n--[^\n]*|\s)*\Z")
+set_json_loads(orjson.loads)  # a page reads a thousand leads' attributes
 # SQLSTATE classes that mean "the server is away or full", not "the statement is wrong" (PostgreSQL manual, appendix A).
 _AWAY = ("08", "53", "57P")
 

@@ -20,7 +20,8 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     running = home(environ) / RUNNING
     if environ.get("DATABASE_URL") or not running.is_file():
         return dict(environ)
-    return json.loads(running.read_text()) | dict(environ)
+    left: dict[str, str] = json.loads(running.read_text())
+    return left | dict(environ)
 
 
 def leave_environment(folder: Path, variables: Mapping[str, str]) -> Path:

@@ -106,7 +106,8 @@ def test_leads_that_were_put_off_go_later_and_only_they(runtime: Runtime, peer: 
     with runtime.db.begin() as conn:
         waits = conn.execute(
             text(
-                "SELECT DISTINCT round(extract(epoch FROM due_at - now()) / 60), attempts FROM outbox WHERE state = 'ready'"
+                "SELECT DISTINCT round(extract(epoch FROM due_at - now()) / 60), attempts"
+                " FROM outbox WHERE state = 'ready'"
             )
         ).all()
     assert waits == [(1, 1)]  # a minute, after one attempt
@@ -124,11 +125,7 @@ def test_what_is_put_off_for_a_day_has_failed(runtime: Runtime, peer: Peer) -> N
     launch.launch(runtime, built.organisation_id, built.campaign_id)
     send_range.drain(runtime)
     with runtime.db.begin() as conn:
-        conn.execute(
-            text(
-                "UPDATE outbox SET deferred_since = now() - interval '23 hours 59 minutes 30 seconds' WHERE state = 'ready'"
-            )
-        )
+        conn.execute(text("UPDATE outbox SET deferred_since = now() - interval '86370 seconds' WHERE state = 'ready'"))
     make_due(runtime)
     send_range.drain(runtime)
     assert progress(runtime, built.campaign_id).failed == 20
@@ -177,10 +174,8 @@ def test_who_is_suppressed_after_the_launch_is_skipped_with_the_reason(runtime: 
     launch.launch(runtime, built.organisation_id, built.campaign_id)
     with runtime.db.begin() as conn:
         conn.execute(
-            text(
-                "INSERT INTO suppression (organisation_id, email, reason) VALUES (:o, 'lead2@mail2.example.com', 'manual')"
-            ),
-            {"o": built.organisation_id},
+            text("INSERT INTO suppression (organisation_id, email, reason) VALUES (:o, :email, 'manual')"),
+            {"o": built.organisation_id, "email": "lead2@mail2.example.com"},
         )
         conn.execute(text("UPDATE lead SET status = 'unsubscribed' WHERE email LIKE 'lead3@%'"))
         conn.execute(text("DELETE FROM lead WHERE email LIKE 'lead4@%'"))
@@ -277,10 +272,8 @@ def test_a_launch_leaves_out_and_counts_who_must_not_be_mailed(runtime: Runtime,
         conn.execute(text("UPDATE lead SET status = 'unsubscribed' WHERE email LIKE 'lead1@%'"))
         conn.execute(text("UPDATE lead SET status = 'invalid' WHERE email LIKE 'lead2@%'"))
         conn.execute(
-            text(
-                "INSERT INTO suppression (organisation_id, email, reason) VALUES (:o, 'lead3@mail3.example.com', 'manual')"
-            ),
-            {"o": built.organisation_id},
+            text("INSERT INTO suppression (organisation_id, email, reason) VALUES (:o, :email, 'manual')"),
+            {"o": built.organisation_id, "email": "lead3@mail3.example.com"},
         )
     found = launch.check(runtime, built.organisation_id, built.campaign_id)
     assert (found.audience, found.exclusions) == (7, {"unsubscribed": 1, "invalid": 1, "suppressed": 1})

@@ -117,7 +117,8 @@ def add_leads(conn: Connection, organisation_id: int, leads: int, *, domains: in
     """Leads lead1@mail1.example.com …; every third has no first name, every second is "pro"."""
     conn.execute(
         text(
-            "INSERT INTO domain (name) SELECT format('mail%s.example.com', n) FROM generate_series(0, :domains - 1) AS n"
+            "INSERT INTO domain (name)"
+            " SELECT format('mail%s.example.com', n) FROM generate_series(0, :domains - 1) AS n"
             " ON CONFLICT DO NOTHING"
         ),
         {"domains": domains},

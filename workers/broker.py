@@ -20,11 +20,13 @@ ENOUGH: Final = 64
 
 
 def open_broker(redis_url: str, middleware: list[Middleware] | None = None) -> RedisBroker:
-    """A broker for bells. Sockets time out, and nothing is retried under our feet (a lost reply would double a bell)."""
+    """A broker for bells. Sockets time out, and nothing is retried under our feet: a lost reply doubles no bell."""
     client = redis.Redis.from_url(
         redis_url, socket_timeout=5, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0), health_check_interval=15
     )
-    broker = RedisBroker(client=client, middleware=middleware or [], maintenance_chance=100_000)
+    broker: RedisBroker = RedisBroker(  # type: ignore[no-untyped-call]
+        client=client, middleware=middleware or [], maintenance_chance=100_000
+    )
     for queue in QUEUES:
         broker.declare_queue(queue)
     return broker

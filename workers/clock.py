@@ -1,7 +1,7 @@
 """The clock: does what is due by itself, and rings for the rest. Any number of them may run.
 
-Every task may be repeated and may run twice at once: locks and conditional updates in PostgreSQL decide. A task that fails
-is logged and tried again at its next turn; the others go on.
+Every task may be repeated and may run twice at once: locks and conditional updates in PostgreSQL decide. A task that
+fails is logged and tried again at its next turn; the others go on.
 """
 
 from __future__ import annotations

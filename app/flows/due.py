@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.models import campaign
+from app.models import campaign, lead_import
 from app.runtime import Runtime
 
 
@@ -10,7 +10,7 @@ def ring_due(runtime: Runtime) -> bool:
     """Ring where campaigns have due ranges, or files wait to be imported; whether there was anything."""
     with runtime.db.begin() as conn:
         waiting = bool(campaign.pick(conn))
-        importing = campaign.imports_waiting(conn)
+        importing = lead_import.is_waiting(conn)
     if waiting:
         runtime.ring("send", runtime.settings.worker_threads)
     if importing:

@@ -84,7 +84,7 @@ def _check(session: Session, organisation_id: int, draft: Draft) -> dict[str, ob
         sender = session.get(Sender, draft.sender_id)
         if sender is None or sender.organisation_id != organisation_id:
             faults.append(Fault("sender", "There is no such sender."))
-    if draft.segment_id is not None and not segment.exists(session.connection(), organisation_id, draft.segment_id):
+    if draft.segment_id is not None and not segment.exists(session, organisation_id, draft.segment_id):
         faults.append(Fault("segment", "There is no such segment."))
     compiled = None
     if draft.html.strip() or draft.subject.strip():

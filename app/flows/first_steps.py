@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from app.flows import edit_campaign, import_leads, login, pools, segments
 from app.flows.demo_leads import COLUMNS, generate_rows
@@ -35,7 +35,7 @@ class FirstUser:
 
 
 def ensure_first_user(runtime: Runtime) -> FirstUser:
-    """Make a user where there is none yet; an existing one is named, its password is not known to anybody but its owner."""
+    """Make a user where there is none yet; of an existing one only the address is known."""
     with runtime.db.session() as session:
         known = users.oldest(session)
     if known is not None:
@@ -48,15 +48,16 @@ def ensure_first_user(runtime: Runtime) -> FirstUser:
 def ensure_demo(
     runtime: Runtime, sink_url: str, leads: int = DEMO_LEADS, say: Callable[[str], None] = lambda line: None
 ) -> bool:
-    """Load generated leads, a pool that ends in the sink, a sender, a segment and a draft; False where campaigns exist."""
+    """Load generated leads, a pool that ends in the sink, a sender, a segment, a draft; False where campaigns exist."""
     with runtime.db.session() as session:
         owner = users.oldest(session)
         if owner is None or campaign.newest(session, 1):
             return False
     organisation_id = owner.organisation_id
     say(f"Loading a demo: {leads:,} generated leads (all of them under example.com and its like).")
-    run = import_leads.receive(runtime, organisation_id, owner.id, "demo.csv", _Lines(_csv(leads)))
-    import_leads.run_import(runtime.db, run)
+    import_leads.import_stream(
+        runtime.db, organisation_id, owner.id, "demo.csv", io.BufferedReader(_Lines(_csv(leads)))
+    )
     pool_id = pools.add_pool(runtime, organisation_id, "Demo sink", sink_url)
     sender_id = pools.add_sender(runtime, organisation_id, pool_id, "Old Mill Bakery", "hello@bakery.example.com")
     segment_id = segments.create(runtime, organisation_id, "Signed up in the last five years", DEMO_CONDITION)
@@ -94,7 +95,7 @@ class _Lines(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
         while not self.rest:
             block = next(self.blocks, None)
             if block is None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from sqlalchemy import Connection
+
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure, Unavailable
 from app.mail import Accepted, Deferred, Kind, Outcome, Refused, Unsure
 from app.models import campaign, event, handoff, outbox
@@ -72,7 +74,7 @@ def settle_page(
             wait = min(wait * 2, 5.0)
 
 
-def _write(conn: outbox.Connection, lease: Lease, sending: Sending, source: Source, tally: Tally) -> None:
+def _write(conn: Connection, lease: Lease, sending: Sending, source: Source, tally: Tally) -> None:
     kinds = tally.kinds
     counts = Counts(
         sent=kinds[Kind.SENT],

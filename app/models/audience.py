@@ -64,9 +64,9 @@ def count(conn: Connection, organisation_id: int, clause: ColumnElement[bool]) -
 
 
 def first(conn: Connection, organisation_id: int, clause: ColumnElement[bool]) -> LeadView | None:
-    """The first lead that would get it; None for an empty audience."""
+    """Some lead that would get it, whichever the database comes upon first; None for an empty audience."""
     matched = _matched(organisation_id, clause, Lead.email, Lead.time_zone, Lead.attributes).subquery()
-    row = conn.execute(select(matched).where(matched.c.reason.is_(None)).order_by(matched.c.id).limit(1)).first()
+    row = conn.execute(select(matched).where(matched.c.reason.is_(None)).limit(1)).first()
     return None if row is None else LeadView(row.id, row.email, row.time_zone, row.attributes)
 
 

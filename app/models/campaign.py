@@ -189,7 +189,8 @@ def freeze(
 
 def now(conn: Connection) -> datetime:
     """The database's time, which is the only one that counts."""
-    return conn.execute(SQL.now).scalar_one()
+    moment: datetime = conn.execute(SQL.now).scalar_one()
+    return moment
 
 
 def closing(conn: Connection) -> list[int]:

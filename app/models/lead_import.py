@@ -214,3 +214,8 @@ def find_rejects(conn: Connection, import_id: int, after_line: int, limit: int) 
     """Rejected rows by line, at most `limit`, behind the line `after_line`."""
     values = {"import_id": import_id, "after_line": after_line, "limit": limit}
     return [RejectedRow(**row._mapping) for row in conn.execute(SQL.find_rejects, values)]
+
+
+def is_waiting(conn: Connection) -> bool:
+    """Whether any import waits for a worker."""
+    return bool(conn.execute(SQL.is_waiting).scalar_one())

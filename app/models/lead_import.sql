@@ -150,3 +150,10 @@ WHERE import_id = :import_id
   AND line > :after_line
 ORDER BY line
 LIMIT :limit
+
+-- name: is_waiting
+SELECT EXISTS (
+    SELECT FROM import
+    WHERE state = 'waiting'
+       OR (state = 'running' AND lease_until < now())
+)

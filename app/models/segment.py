@@ -85,6 +85,12 @@ def get(session: Session, organisation_id: int, segment_id: int) -> Segment:
     return segment
 
 
+def exists(session: Session, organisation_id: int, segment_id: int) -> bool:
+    """Whether there is such a segment."""
+    segment = session.get(Segment, segment_id)
+    return segment is not None and segment.organisation_id == organisation_id
+
+
 def find_page(conn: Connection, organisation_id: int, *, after: str = "", limit: int = 50) -> list[Listed]:
     """Segments by name, from the first name behind `after` on."""
     found = conn.execute(SQL.find_page, {"organisation_id": organisation_id, "after": after, "limit": limit})
