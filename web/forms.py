@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flask_wtf import FlaskForm
+from wtforms.fields.choices import SelectChoice
 
 from app.errors import Invalid
 
@@ -25,6 +28,11 @@ class Form(FlaskForm):  # type: ignore[misc]
             if field is not None and not isinstance(errors, list):
                 field.errors = errors = list(errors)
             errors.append(fault.message)
+
+
+def choices(pairs: Iterable[tuple[object, str]]) -> list[SelectChoice]:
+    """What a SelectField offers, from (value, label)."""
+    return [SelectChoice(str(value), label) for value, label in pairs]
 
 
 def _trim(value: str | None) -> str | None:

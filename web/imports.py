@@ -16,7 +16,7 @@ from app.models import lead_import
 from app.models.lead_import import LeadImport
 from web.context import me, runtime
 from web.csrf import takes_up_to
-from web.forms import Form
+from web.forms import Form, choices
 from web.paging import LIMIT, after_number, page_of
 
 blueprint = Blueprint("imports", __name__)
@@ -38,8 +38,8 @@ class ImportForm(Form):
 
     file = FileField("CSV file", [FileRequired("Choose a file.")])
     address = StringField("Column with the address", description="Its header; found by itself when left empty.")
-    encoding = SelectField("Letters are written in", choices=ENCODINGS)
-    delimiter = SelectField("Columns are separated by", choices=DELIMITERS)
+    encoding = SelectField("Letters are written in", choices=choices(ENCODINGS))
+    delimiter = SelectField("Columns are separated by", choices=choices(DELIMITERS))
 
 
 @blueprint.get("/imports")

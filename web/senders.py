@@ -12,7 +12,7 @@ from app.flows import pools
 from app.models import sender
 from app.models.sender import PoolLine
 from web.context import me, runtime
-from web.forms import Form
+from web.forms import Form, choices
 from web.visitor import admins_only
 
 blueprint = Blueprint("senders", __name__)
@@ -61,7 +61,7 @@ def index() -> str:
 @blueprint.route("/senders/new", methods=["GET", "POST"])
 def new_sender() -> str | Response | tuple[str, int]:
     form = SenderForm()
-    form.pool.choices = [(pool.id, f"{pool.name} ({pool.provider})") for pool in _pools()]
+    form.pool.choices = choices((pool.id, f"{pool.name} ({pool.provider})") for pool in _pools())
     if request.method == "GET":
         return render_template("senders/new_sender.html", form=form)
     if form.validate():
