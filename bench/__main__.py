@@ -17,6 +17,7 @@ BENCHES = {
     "import": "bench.import_leads",
     "report": "bench.report",
     "compose": "bench.compose",
+    "segment": "bench.segment",
 }
 
 
