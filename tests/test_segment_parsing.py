@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from app.models.field import COLUMNS, Field
 from app.models.operators import OPERATORS, suiting
 from app.models.rule import LIST
 
-ATTRIBUTES = {"plan": "text", "age": "number", "vip": "boolean", "born": "date"}
+ATTRIBUTES = {"plan": "text", "country": "text", "age": "number", "vip": "boolean", "born": "date"}
 FIELDS = {f.name: f for f in COLUMNS} | {
     f"attributes.{name}": Field(f"attributes.{name}", kind, name.title())  # type: ignore[arg-type]
     for name, kind in ATTRIBUTES.items()
 }
 SCHEMA = Draft202012Validator(segment.json_schema())
-PUBLISHED = Path(__file__).parent.parent / "docs" / "segment.schema.json"
+DOCS = Path(__file__).parent.parent / "docs"
 ONE: dict[str, Any] = {"field": "attributes.plan", "operator": "=", "value": "pro"}
 
 
@@ -184,10 +185,10 @@ def test_faults_are_named_up_to_a_number() -> None:
     ids=range(15),
 )
 def test_hostile_bodies_are_refused_within_200_milliseconds(body: str | bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(Invalid):
         segment.parse_json(body, FIELDS)
-    assert time.perf_counter() - began < 0.2
+    assert time.process_time() - began < 0.2
 
 
 def test_a_decoded_body_may_be_deep_or_large_too() -> None:
@@ -262,7 +263,16 @@ def test_the_schema_refuses_what_the_parser_refuses_by_shape(document: object) -
 
 def test_the_schema_is_itself_valid_and_published_as_it_is() -> None:
     Draft202012Validator.check_schema(segment.json_schema())
-    assert json.loads(PUBLISHED.read_text()) == segment.json_schema()
+    assert json.loads((DOCS / "segment.schema.json").read_text()) == segment.json_schema()
+
+
+def test_the_manual_s_examples_work_and_it_names_every_operator() -> None:
+    manual = (DOCS / "segments.md").read_text()
+    examples = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", manual, re.DOTALL)]
+    sentences = [segment.describe(segment.parse(example, FIELDS), FIELDS) for example in examples]
+    assert len(sentences) == 4
+    assert f"*{sentences[0]}*" in manual
+    assert [name for name in OPERATORS if f"`{name}`" not in manual] == []
 
 
 def test_every_operator_suits_some_field_and_every_denial_denies_an_operator() -> None:
