@@ -45,7 +45,7 @@ def text_of(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(value) if -_MOST < value < _MOST else ""
+        return str(value) if value.bit_length() < 1_000 else ""
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < _MOST else repr(value)
     return ""
