@@ -38,8 +38,8 @@ class ImportForm(Form):
 
     file = FileField("CSV file", [FileRequired("Choose a file.")])
     address = StringField("Column with the address", description="Its header; found by itself when left empty.")
-    encoding = SelectField("Letters are written in", choices=choices(ENCODINGS))
-    delimiter = SelectField("Columns are separated by", choices=choices(DELIMITERS))
+    encoding = SelectField("Letters are written in", default="", choices=choices(ENCODINGS))
+    delimiter = SelectField("Columns are separated by", default="", choices=choices(DELIMITERS))
 
 
 @blueprint.get("/imports")
