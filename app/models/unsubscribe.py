@@ -1,0 +1,39 @@
+"""An unsubscribe link's lead and campaign, as the two that press it need them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from app.db import Statements
+
+SQL = Statements("unsubscribe")
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Who may be unsubscribed, through which campaign, and whether that was done already."""
+
+    lead_id: int
+    email: str
+    domain_id: int
+    done: bool
+    organisation_id: int
+    organisation: str
+    campaign_id: int
+    user_id: int
+    run: int
+    pool_id: int | None
+
+
+def find(conn: Connection, lead_id: int, campaign_id: int) -> Unsubscribe | None:
+    """The lead and the campaign of a link; None where one of them was erased since."""
+    row = conn.execute(SQL.find, {"lead_id": lead_id, "campaign_id": campaign_id}).one_or_none()
+    return None if row is None else Unsubscribe(**row._mapping)
+
+
+def lock(conn: Connection, lead_id: int, campaign_id: int) -> Unsubscribe | None:
+    """The same, with the lead locked until the transaction ends."""
+    conn.execute(SQL.lock, {"lead_id": lead_id})
+    return find(conn, lead_id, campaign_id)

@@ -1,0 +1,21 @@
+-- Of two presses at once the second waits here, and then finds it done.
+-- name: lock
+SELECT id
+  FROM lead
+ WHERE id = :lead_id
+   FOR UPDATE
+
+-- A token names lead and campaign; a campaign of another organisation would be a forgery of our own making.
+-- name: find
+SELECT lead.id AS lead_id, lead.email, lead.domain_id, lead.status = 'unsubscribed' AS done,
+       organisation.id AS organisation_id, organisation.name AS organisation,
+       campaign.id AS campaign_id, campaign.owner_id AS user_id, greatest(campaign.run, 1) AS run, sender.pool_id
+  FROM lead
+  JOIN organisation
+    ON organisation.id = lead.organisation_id
+  JOIN campaign
+    ON campaign.id = :campaign_id
+   AND campaign.organisation_id = lead.organisation_id
+  LEFT JOIN sender
+    ON sender.id = campaign.sender_id
+ WHERE lead.id = :lead_id
