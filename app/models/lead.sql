@@ -61,10 +61,13 @@ SELECT name
 FROM pg_timezone_names
 WHERE name !~ '^(posix/|right/|posixrules$|localtime$|Factory$)'
 
--- Every incoming row is looked up in lead_email. Left to itself the planner reads all of a large `lead` for each batch.
+-- Every incoming row is looked up by itself, in lead_email. Left alone the planner reads all of a large `lead` for each
+-- batch. And where it believes that an organisation has no leads yet (its statistics are minutes old), it reads all of
+-- that organisation's for each row: hence LATERAL and OFFSET 0 below, which leave it no choice.
 -- name: plan_by_index
 SELECT set_config('enable_hashjoin', 'off', true),
        set_config('enable_mergejoin', 'off', true),
+       set_config('enable_seqscan', 'off', true),
        set_config('jit', 'off', true),
        set_config('work_mem', '64MB', true)
 
@@ -80,11 +83,16 @@ CREATE TEMPORARY TABLE incoming (
 -- name: merge_incoming
 WITH known AS MATERIALIZED (
     SELECT incoming.email, incoming.domain_id, incoming.time_zone, incoming.attributes,
-           lead.id AS lead_id,
-           lead.attributes @> incoming.attributes
-           AND (incoming.time_zone IS NULL OR incoming.time_zone IS NOT DISTINCT FROM lead.time_zone) AS same
+           old.id AS lead_id,
+           old.attributes @> incoming.attributes
+           AND (incoming.time_zone IS NULL OR incoming.time_zone IS NOT DISTINCT FROM old.time_zone) AS same
     FROM incoming
-    LEFT JOIN lead ON lead.organisation_id = :organisation_id AND lead.email = incoming.email
+    LEFT JOIN LATERAL (
+        SELECT lead.id, lead.attributes, lead.time_zone
+        FROM lead
+        WHERE lead.organisation_id = :organisation_id AND lead.email = incoming.email
+        OFFSET 0
+    ) AS old ON true
 ), changed AS (
     UPDATE lead
     SET attributes = lead.attributes || known.attributes,
@@ -96,7 +104,7 @@ WITH known AS MATERIALIZED (
 ), added AS (
     INSERT INTO lead (organisation_id, domain_id, email, status, time_zone, attributes)
     SELECT :organisation_id, known.domain_id, known.email,
-           CASE suppression.reason
+           CASE suppressed.reason
                WHEN 'unsubscribed' THEN 'unsubscribed'
                WHEN 'complained' THEN 'unsubscribed'
                WHEN 'bounced' THEN 'invalid'
@@ -104,8 +112,12 @@ WITH known AS MATERIALIZED (
            END,
            known.time_zone, known.attributes
     FROM known
-    LEFT JOIN suppression
-        ON suppression.organisation_id = :organisation_id AND suppression.email = known.email
+    LEFT JOIN LATERAL (
+        SELECT suppression.reason
+        FROM suppression
+        WHERE suppression.organisation_id = :organisation_id AND suppression.email = known.email
+        OFFSET 0
+    ) AS suppressed ON true
     WHERE known.lead_id IS NULL
     RETURNING id
 )
