@@ -25,7 +25,6 @@ class Settings:
     range_size: int = 1000
     lease: float = 60.0
     call_deadline: float = 18.0  # below a third of the lease, so that a call ends before its range is taken away
-    unknown_hold: float = 900.0
     look_every: float = 3.0
     worker_threads: int = 4
     calls: int = 64
@@ -52,7 +51,6 @@ def read(environ: Mapping[str, str]) -> Settings:
         range_size=int(_number(environ, "MILLRACE_RANGE_SIZE", 1000, least=1)),
         lease=lease,
         call_deadline=_number(environ, "MILLRACE_CALL_DEADLINE", lease * 0.3, least=0.1),
-        unknown_hold=_number(environ, "MILLRACE_UNKNOWN_HOLD", 900.0, least=0.0),
         look_every=_number(environ, "MILLRACE_LOOK_EVERY", 3.0, least=0.1),
         worker_threads=int(_number(environ, "MILLRACE_WORKER_THREADS", 4, least=1)),
         calls=int(_number(environ, "MILLRACE_CALLS", 64, least=1)),
