@@ -1,0 +1,164 @@
+"""Recipients: the leads that a campaign was sent to, and what happened to each; and the same from the lead's side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from app.db import Statements
+from app.mail import OUTCOMES, Kind
+from app.models import report
+from app.models.figures import Figures
+
+SQL = Statements("recipient")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A lead of a campaign. `outcome` is its newest run's, with its time and reason; `email` is None once it is erased.
+
+    `figures` count what happened in all runs.
+    """
+
+    lead_id: int
+    email: str | None
+    run: int
+    outcome: Kind | None
+    at: datetime | None
+    reason: str | None
+    figures: Figures
+
+    def is_of(self, kind: Kind) -> bool:
+        """Whether the list filtered by this kind shows it: an outcome must be the one that holds now."""
+        return self.outcome == kind if kind in OUTCOMES else getattr(self.figures, kind.value) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened to one lead; `url` is the link of a click."""
+
+    time: datetime
+    kind: Kind
+    run: int
+    machine: bool
+    url: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One campaign in a lead's timeline, its moments the newest first."""
+
+    campaign_id: int
+    campaign: str
+    moments: Sequence[Moment]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The days in which anything happened to a campaign's emails."""
+
+    since: datetime
+    until: datetime
+
+
+def find_spans(conn: Connection, organisation_id: int, campaign_ids: Sequence[int]) -> dict[int, Span]:
+    """campaign id -> its days; a campaign of which nothing was recorded, or that is not yours, has none."""
+    values = {"organisation_id": organisation_id, "campaign_ids": list(campaign_ids)}
+    rows = conn.execute(report.SQL.find_span, values)
+    return {row.campaign_id: Span(row.since, row.until) for row in rows}
+
+
+def find_page(
+    conn: Connection,
+    organisation_id: int,
+    campaign_id: int,
+    *,
+    kind: Kind | None = None,
+    after: int = 0,
+    limit: int = 50,
+) -> list[Recipient]:
+    """The campaign's recipients in the order of their ids, at most `limit` from behind the lead `after` on.
+
+    With `kind`, those whose outcome it is, or to whom it happened; a shorter page is the last one. Raises NotFound.
+    """
+    report.find_campaign(conn, organisation_id, campaign_id)
+    span = find_spans(conn, organisation_id, [campaign_id]).get(campaign_id)
+    page: list[Recipient] = []
+    while span is not None and len(page) < limit:
+        lead_ids = _find_leads(conn, campaign_id, span, kind, after, limit)
+        found = _describe(conn, organisation_id, campaign_id, span, lead_ids)
+        page += [recipient for recipient in found if kind is None or recipient.is_of(kind)]
+        if len(lead_ids) < limit:
+            break
+        after = lead_ids[-1]
+    return page[:limit]
+
+
+def find_timeline(
+    conn: Connection, organisation_id: int, lead_id: int, *, before: int | None = None, limit: int = 20
+) -> list[Chapter]:
+    """What happened to a lead, campaign by campaign, the newest first: at most `limit` below the id `before`."""
+    values = {"organisation_id": organisation_id, "lead_id": lead_id, "before": before or 2**31 - 1, "limit": limit}
+    campaigns = conn.execute(SQL.find_campaigns_of_lead, values).all()
+    spans = find_spans(conn, organisation_id, [row.id for row in campaigns])
+    return [
+        Chapter(row.id, row.name, _moments(conn, row.id, lead_id, spans[row.id]) if row.id in spans else [])
+        for row in campaigns
+    ]
+
+
+def _moments(conn: Connection, campaign_id: int, lead_id: int, span: Span) -> list[Moment]:
+    values = {"campaign_id": campaign_id, "lead_id": lead_id, "since": span.since, "until": span.until}
+    rows = conn.execute(SQL.find_moments, values)
+    return [Moment(row.time, Kind(row.kind), row.run, row.machine, row.url, row.reason) for row in rows]
+
+
+def _find_leads(
+    conn: Connection, campaign_id: int, span: Span, kind: Kind | None, after: int, limit: int
+) -> Sequence[int]:
+    statement = SQL.find_leads if kind is None else SQL.find_leads_of_kind
+    values = {"campaign_id": campaign_id, "after": after, "limit": limit, "since": span.since, "until": span.until}
+    return conn.execute(statement, values if kind is None else values | {"kind": kind.value}).scalars().all()
+
+
+def _describe(
+    conn: Connection, organisation_id: int, campaign_id: int, span: Span, lead_ids: Sequence[int]
+) -> Iterator[Recipient]:
+    values = {"organisation_id": organisation_id, "campaign_id": campaign_id, "lead_ids": list(lead_ids)}
+    rows = conn.execute(SQL.find_facts, values | {"since": span.since, "until": span.until})
+    for _, facts in groupby(rows, key=lambda row: row.lead_id):
+        yield _recipient(list(facts))
+
+
+def _recipient(facts: Sequence[Row[Any]]) -> Recipient:
+    """From one lead's events in time's order."""
+    held = _outcome(facts)
+    return Recipient(
+        lead_id=facts[0].lead_id,
+        email=facts[0].email,
+        run=held.run if held else max(fact.run for fact in facts),
+        outcome=Kind(held.kind) if held else None,
+        at=held.time if held else None,
+        reason=held.reason if held else None,
+        figures=Figures.fold((fact.kind, fact.machine, fact.weight) for fact in facts),
+    )
+
+
+def _outcome(facts: Iterable[Row[Any]]) -> Row[Any] | None:
+    """The event of the outcome that holds: of the newest run, and not taken back by a weight of -1."""
+    sums: Counter[tuple[int, str]] = Counter()
+    told: dict[tuple[int, str], Row[Any]] = {}
+    for fact in facts:
+        if fact.kind in OUTCOMES:
+            sums[fact.run, fact.kind] += fact.weight
+            if fact.weight > 0:
+                told[fact.run, fact.kind] = fact
+    held = (fact for at, fact in told.items() if sums[at] > 0)
+    return max(held, key=lambda fact: (fact.run, fact.time), default=None)

@@ -1,0 +1,80 @@
+"""Writing and refreshing the record in tests: events put in by plain SQL, sums brought up to date on either edition."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, text
+
+from app.config import Settings
+from app.flows import refresh
+from app.runtime import Runtime
+
+LEVELS = ("report_5min", "report_hour", "report_day")
+
+INSERT = text("""
+    INSERT INTO event (time, lead_id, organisation_id, user_id, campaign_id, domain_id, kind,
+                       link_id, pool_id, variant, run, weight, machine, message, detail)
+    SELECT :time, lead_id, :organisation_id, :user_id, :campaign_id, :domain_id, CAST(:kind AS event_kind),
+           :link_id, :pool_id, :variant, :run, :weight, :machine, :message, CAST(:detail AS jsonb)
+    FROM unnest(CAST(:lead_ids AS bigint[])) AS lead_id
+""")
+PLAIN = {
+    "organisation_id": 1,
+    "user_id": 1,
+    "campaign_id": 1,
+    "domain_id": 1,
+    "link_id": 0,
+    "pool_id": 1,
+    "variant": 0,
+    "run": 1,
+    "weight": 1,
+    "machine": False,
+    "message": False,
+    "detail": None,
+}
+
+
+def append(conn: Connection, time: datetime, kind: str, leads: int | list[int] = 1, **values: Any) -> None:
+    """Events of one kind at one time: for so many leads, or for these."""
+    lead_ids = list(range(1, leads + 1)) if isinstance(leads, int) else leads
+    conn.execute(INSERT, PLAIN | {"time": time, "kind": kind, "lead_ids": lead_ids} | values)
+
+
+def runtime(database_url: str) -> Runtime:
+    """A runtime on this database alone: nothing here rings a bell."""
+    return Runtime(Settings(database_url, "redis://127.0.0.1:9", "a key for tests, known to everybody", database_url))
+
+
+def refresh_all(running: Runtime) -> None:
+    """Bring every level's sums up to date, as the clock or the policies do in time."""
+    with running.db.begin() as conn:
+        community = conn.execute(text("SELECT to_regclass('rollup_5min') IS NULL")).scalar_one()
+    if not community:
+        refresh.refresh(running, hours_wait=0, days_wait=0)
+        return
+    with psycopg.connect(running.db.url, autocommit=True) as conn:
+        for level in LEVELS:
+            conn.execute(f"CALL refresh_continuous_aggregate('{level}', NULL, now() - INTERVAL '1 second')")
+
+
+def sums(conn: Connection, view: str) -> dict[tuple[Any, ...], int]:
+    """(bucket, campaign, kind, run, machine) -> total, as a view says it."""
+    rows = conn.execute(
+        text(f"SELECT bucket, campaign_id, kind, run, machine, sum(total) FROM {view} GROUP BY 1, 2, 3, 4, 5")
+    )
+    return {tuple(row[:5]): int(row[5]) for row in rows}
+
+
+def truth(conn: Connection, width: str) -> dict[tuple[Any, ...], int]:
+    """The same straight from the events."""
+    rows = conn.execute(
+        text(
+            "SELECT time_bucket(CAST(:width AS interval), time), campaign_id, kind, run, machine, sum(weight)"
+            " FROM event GROUP BY 1, 2, 3, 4, 5"
+        ),
+        {"width": width},
+    )
+    return {tuple(row[:5]): int(row[5]) for row in rows}
