@@ -18,11 +18,12 @@ from web.imports import blueprint as imports
 from web.leads import blueprint as leads
 from web.segments import blueprint as segments
 from web.senders import blueprint as senders
+from web.unsubscribe import blueprint as unsubscribe
 
 if TYPE_CHECKING:
     from app.runtime import Runtime
 
-BLUEPRINTS = (account, health, imports, leads, segments, senders)
+BLUEPRINTS = (account, health, imports, leads, segments, senders, unsubscribe)
 BODY_LIMIT = 4 * 1024 * 1024  # bytes of a request: a campaign of 1 MB, percent-encoded; the upload of leads has its own
 
 

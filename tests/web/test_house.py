@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
 from werkzeug.routing import Rule
 
-from app.flows import pools, segments
+from app.flows import import_leads, pools, segments
 from app.models import lead
 from app.runtime import Runtime
 from tests.web.conftest import People, Visit
@@ -27,6 +28,9 @@ def a_lead(runtime: Runtime, organisation_id: int) -> int:
 
 # What another organisation has, for every kind of number that an address may hold.
 THEIRS: dict[str, Callable[[Runtime, People], int]] = {
+    "import_id": lambda runtime, people: import_leads.receive(
+        runtime, people.theirs, people.eve, "theirs.csv", io.BytesIO(b"email\n")
+    ),
     "lead_id": lambda runtime, people: a_lead(runtime, people.theirs),
     "segment_id": lambda runtime, people: segments.create(runtime, people.theirs, "Theirs", EVERYONE),
     "pool_id": lambda runtime, people: pools.add_pool(runtime, people.theirs, "Theirs", "sink+http://127.0.0.1:9025"),

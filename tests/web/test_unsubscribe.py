@@ -1,0 +1,78 @@
+"""Promises of the way out: it needs no login and no cookie, acts on POST only, and takes no forged link."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+from werkzeug.test import TestResponse
+
+from app.runtime import Runtime
+from tests import world
+
+
+@pytest.fixture
+def link(runtime: Runtime) -> str:
+    at = world.build(runtime.db, secret_key=runtime.settings.secret_key, leads=1, state="sending")
+    with runtime.db.begin() as conn:
+        lead_id = int(conn.execute(text("SELECT min(id) FROM lead")).scalar_one())
+    return f"/u/{runtime.signer.unsubscribe_token(lead_id, at.campaign_id)}"
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A receiver's server: it keeps no cookies."""
+    return app.test_client(use_cookies=False)
+
+
+def status(runtime: Runtime) -> str:
+    with runtime.db.begin() as conn:
+        return str(conn.execute(text("SELECT status FROM lead")).scalar_one())
+
+
+def test_a_scanner_that_follows_the_link_changes_nothing(client: FlaskClient, runtime: Runtime, link: str) -> None:
+    for method in ("GET", "HEAD", "OPTIONS"):
+        assert client.open(link, method=method).status_code == 200
+    assert "Unsubscribe" in client.get(link).text
+    assert status(runtime) == "active"
+
+
+def one_click(client: FlaskClient, link: str, kind: str) -> TestResponse:
+    if kind == "multipart/form-data":
+        return client.post(link, data={"List-Unsubscribe": "One-Click"}, content_type=kind)
+    return client.post(link, data="List-Unsubscribe=One-Click", content_type=kind)
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data"])
+def test_the_receivers_button_acts_without_cookie_token_or_redirect(
+    client: FlaskClient, runtime: Runtime, link: str, kind: str
+) -> None:
+    response = one_click(client, link, kind)
+    assert response.status_code == 200
+    assert "Set-Cookie" not in response.headers
+    assert "You are unsubscribed" in response.text
+    assert status(runtime) == "unsubscribed"
+    assert one_click(client, link, kind).status_code == 200  # again, as receivers do
+    assert "You are unsubscribed" in client.get(link).text
+
+
+def test_a_person_who_is_logged_in_is_treated_like_anybody(runtime: Runtime, link: str, app: Flask) -> None:
+    client = app.test_client()
+    client.get("/login")
+    assert client.post(link).status_code == 200
+    assert status(runtime) == "unsubscribed"
+
+
+@pytest.mark.parametrize("change", [lambda t: t[:-1] + ("A" if t[-1] != "A" else "B"), lambda t: t[:-1], lambda t: "x"])
+def test_a_forged_link_is_not_there(client: FlaskClient, runtime: Runtime, link: str, change: object) -> None:
+    forged = "/u/" + change(link.removeprefix("/u/"))  # type: ignore[operator]
+    assert client.get(forged).status_code == 404
+    assert client.post(forged).status_code == 404
+    assert status(runtime) == "active"
+
+
+def test_the_page_gives_no_whole_address_away(client: FlaskClient, link: str) -> None:
+    page = client.get(link).text
+    assert "lead1@" not in page
+    assert "l…@mail1.example.com" in page

@@ -1,0 +1,30 @@
+"""The way out, for people who have no login: a page that asks, and a POST that acts (RFC 8058)."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, make_response, render_template
+
+from app.flows import unsubscribe
+from app.flows.unsubscribe import View
+from web.context import runtime
+
+blueprint = Blueprint("unsubscribe", __name__)
+
+
+@blueprint.get("/u/<token>")
+def ask(token: str) -> Response:
+    """A button. Looking changes nothing: scanners follow every link of an email."""
+    return _page(unsubscribe.look(runtime(), token))
+
+
+@blueprint.post("/u/<token>")
+def act(token: str) -> Response:
+    """Acts at once, whatever the body, without cookies or redirect: the receiver's own button posts here."""
+    unsubscribe.unsubscribe(runtime(), token)
+    return _page(unsubscribe.look(runtime(), token))
+
+
+def _page(view: View) -> Response:
+    response = make_response(render_template("unsubscribe/page.html", view=view))
+    response.headers["X-Robots-Tag"] = "noindex"
+    return response
