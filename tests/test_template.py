@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from app.errors import Invalid
 from app.models.field import Field, Fields
 from app.models.template import Compiled, LeadView, Shared, compile_content, has_unsubscribe_link, preview
+from app.models.template_filters import FILTERS
 from app.models.template_html import find_spots
 from app.models.template_liquid import PlacedNode, parse, render, walk
 from app.models.template_slots import BlockSlot, FieldSlot
@@ -220,3 +223,17 @@ def rendered_whole(html: str, who: LeadView) -> str:
         if isinstance(node, PlacedNode):
             node.place = "url" if spots[node.token.start_index].url else "html"
     return render(nodes, SHARED.scope(who, URL))
+
+
+def test_every_example_of_the_manual_is_accepted() -> None:
+    manual = (Path(__file__).parent.parent / "docs" / "templates.md").read_text()
+    examples = re.findall(r"```liquid\n(.*?)```", manual, re.DOTALL)
+    known = {**FIELDS, "attributes.city": Field("attributes.city", "text", "City")}
+    assert len(examples) == 6
+    for example in examples:
+        compile_content("x", example, "", known)
+
+
+def test_the_manual_names_every_filter() -> None:
+    manual = (Path(__file__).parent.parent / "docs" / "templates.md").read_text()
+    assert [name for name in FILTERS if f"`{name}" not in manual] == []
