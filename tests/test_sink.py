@@ -160,6 +160,18 @@ def test_a_strict_sink_refuses_a_call_for_one_address_and_the_others_leave_all_t
     assert counted["calls_refused"] > 0
 
 
+def test_the_halves_of_a_refused_call_have_keys_of_their_own_and_the_same_ones_again(
+    url: str, provider: Provider
+) -> None:
+    change(url, refuse=0.02, strict=True, idempotent=True)
+    call = batch(range(1, 51))
+    first, again = provider.send(call), provider.send(call)
+    assert {type(outcome) for outcome in first} == {Accepted, Refused}
+    assert first == again
+    counted = stats(url)
+    assert (counted["duplicates"], counted["calls_conflicting"]) == (0, 0)
+
+
 def test_a_call_with_too_many_letters_is_refused(url: str, provider: Provider) -> None:
     change(url, batch=20)
     assert len(provider.send(batch(range(1, 51)))) == 50
@@ -194,6 +206,14 @@ def test_latency_delays_calls_and_nothing_else(url: str, provider: Provider) -> 
         assert time.monotonic() - asked < 0.15
         assert all(len(each.result()) == 5 for each in running)
     assert 0.3 <= time.monotonic() - started < 1.5
+
+
+def test_without_latency_a_call_is_answered_at_once(url: str, provider: Provider) -> None:
+    provider.send(batch(range(1, 3)))
+    started = time.monotonic()
+    for at in range(30):
+        provider.send(batch(range(10 * at + 5, 10 * at + 7)))
+    assert time.monotonic() - started < 0.9, "each reply waits for a delayed acknowledgement (40 ms)"
 
 
 def test_the_last_letters_can_be_looked_at(url: str, provider: Provider) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs
 from app.mail import Accepted, Outcome, Refused, Unsure
-from app.providers import open_provider
+from app.providers import open_provider, smtp_line
 from tests.provider_peers import Scene, batch_of, letters_to, peer
 
 HANG_UP = "hang up"
@@ -290,6 +290,18 @@ def test_a_stale_connection_is_replaced_and_no_letter_suffers() -> None:
 )
 def test_a_server_s_own_id_is_kept_and_ours_where_it_has_none(reply: str, ref: str) -> None:
     assert send(1, Server(content=lambda number: reply)) == [Accepted(ref)]
+
+
+def test_a_connection_that_was_idle_for_long_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with peer(Server()) as other:
+        provider = open_provider(f"smtp://127.0.0.1:{other.port}?tls=none", deadline=5.0)
+        provider.send(batch_of(letters(1)))
+        provider.send(batch_of(letters(1)))
+        assert other.connections == 1
+        monkeypatch.setattr(smtp_line, "IDLE", 0.0)
+        provider.send(batch_of(letters(1)))
+        assert other.connections == 2
+        provider.close()
 
 
 def test_letters_that_cannot_be_written_do_not_reach_the_server() -> None:

@@ -105,9 +105,6 @@ def _content(line: Line, letter: Written, following: bytes, outcomes: list[Outco
         found = _REF.search(reply.text)
         ref = next(filter(None, found.groups())) if found else letter.message_id
         return Accepted(ref[:200])
-    if reply.code == CLOSING:
-        outcomes.append(Deferred(reply.said))
-        raise LineLost(reply.said)
     if reply.code < 400:
         outcomes.append(Unsure(f"The content was answered with {reply.said}"))
         raise LineLost(reply.said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import smtplib
 import socket
 import ssl
@@ -60,13 +59,10 @@ class Line(smtplib.SMTP):
         """Whether the server takes addresses beyond ASCII (RFC 6531)."""
         return self.has_extn("smtputf8")
 
-    def open(self) -> bool:
-        """Whether it may be used again: not idle for long, and nothing unasked has come, like a 421 or the end."""
-        if monotonic() - self.used_at > IDLE or self.inbox:
-            return False
-        poll = select.poll()  # unlike select, it takes descriptors above 1,023
-        poll.register(self._socket(), select.POLLIN)
-        return not poll.poll(0)
+    @property
+    def stale(self) -> bool:
+        """Whether it was idle so long that a firewall may have forgotten it: silence would cost a whole deadline."""
+        return monotonic() - self.used_at > IDLE
 
     def write(self, data: bytes) -> None:
         """Send bytes; raises LineLost. Some of them may have arrived even then."""
