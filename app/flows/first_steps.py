@@ -13,13 +13,16 @@ from typing import Any, Final
 from app.flows import edit_campaign, import_leads, login, pools, segments
 from app.flows.demo_leads import COLUMNS, generate_rows
 from app.flows.edit_campaign import Draft
-from app.models import campaign
+from app.models import campaign, segment
 from app.models import user as users
 from app.runtime import Runtime
 
 EMAIL: Final = "admin@example.com"
 DEMO_LEADS: Final = 100_000
 DEMO_HTML: Final = Path(__file__).with_name("demo.html")
+DEMO_POOL: Final = "Demo sink"
+DEMO_SENDER: Final = ("hello@bakery.example.com", "Old Mill Bakery")
+DEMO_SEGMENT: Final = "Signed up in the last five years"
 DEMO_CONDITION: Final = {
     "combinator": "and",
     "rules": [{"field": "attributes.signed_up", "operator": ">", "value": "5 years ago"}],
@@ -48,19 +51,33 @@ def ensure_first_user(runtime: Runtime) -> FirstUser:
 def ensure_demo(
     runtime: Runtime, sink_url: str, leads: int = DEMO_LEADS, say: Callable[[str], None] = lambda line: None
 ) -> bool:
-    """Load generated leads, a pool that ends in the sink, a sender, a segment, a draft; False where campaigns exist."""
+    """Load generated leads, a pool that ends in the sink, a sender, a segment, a draft; False where campaigns exist.
+
+    Each part is looked for first, so that a start that was interrupted is completed by the next one.
+    """
     with runtime.db.session() as session:
         owner = users.oldest(session)
-        if owner is None or campaign.newest(session, 1):
-            return False
+        begun = owner is not None and campaign.pool_named(session, owner.organisation_id, DEMO_POOL) is not None
+        wanted = not campaign.newest(session, 1)
+    if owner is None or not (begun or wanted):
+        return False
+    pool_id = pools.ensure_pool(runtime, owner.organisation_id, DEMO_POOL, sink_url)  # the sink may have moved
+    if wanted:
+        say(f"loading a demo: {leads:,} generated leads, all of them under example.com and its like")
+        _load(runtime, owner, pool_id, leads)
+    return wanted
+
+
+def _load(runtime: Runtime, owner: users.User, pool_id: int, leads: int) -> None:
     organisation_id = owner.organisation_id
-    say(f"Loading a demo: {leads:,} generated leads (all of them under example.com and its like).")
-    import_leads.import_stream(
-        runtime.db, organisation_id, owner.id, "demo.csv", io.BufferedReader(_Lines(_csv(leads)))
-    )
-    pool_id = pools.add_pool(runtime, organisation_id, "Demo sink", sink_url)
-    sender_id = pools.add_sender(runtime, organisation_id, pool_id, "Old Mill Bakery", "hello@bakery.example.com")
-    segment_id = segments.create(runtime, organisation_id, "Signed up in the last five years", DEMO_CONDITION)
+    stream = io.BufferedReader(_Lines(_csv(leads)))
+    import_leads.import_stream(runtime.db, organisation_id, owner.id, "demo.csv", stream)
+    with runtime.db.session() as session:
+        sender = campaign.sender_named(session, organisation_id, *DEMO_SENDER)
+        listed = segment.find_page(session.connection(), organisation_id)
+    known = {each.name: each.id for each in listed}
+    sender_id = sender.id if sender else pools.add_sender(runtime, organisation_id, pool_id, *reversed(DEMO_SENDER))
+    segment_id = known.get(DEMO_SEGMENT) or segments.create(runtime, organisation_id, DEMO_SEGMENT, DEMO_CONDITION)
     draft = Draft(
         name="Spring at the mill",
         sender_id=sender_id,
@@ -69,7 +86,6 @@ def ensure_demo(
         html=DEMO_HTML.read_text(),
     )
     edit_campaign.create(runtime, organisation_id, owner.id, draft)
-    return True
 
 
 def _csv(leads: int) -> Iterator[bytes]:

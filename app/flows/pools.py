@@ -39,6 +39,17 @@ def add_pool(runtime: Runtime, organisation_id: int, name: str, url: str, batch:
         return pool.id
 
 
+def ensure_pool(runtime: Runtime, organisation_id: int, name: str, url: str) -> int:
+    """The pool of that name, made where there is none, and pointed to `url` where it points elsewhere; its id."""
+    with runtime.db.session() as session:
+        pool = campaign.pool_named(session, organisation_id, name)
+        if pool is not None:
+            if runtime.vault.decrypt(pool.url) != url:
+                pool.url, pool.shown_url = runtime.vault.encrypt(url), providers.shown(url)
+            return pool.id
+    return add_pool(runtime, organisation_id, name, url)
+
+
 def resume_pool(runtime: Runtime, organisation_id: int, pool_id: int) -> None:
     """A person says that a paused pool may send again. Raises NotFound."""
     with runtime.db.session() as session:
