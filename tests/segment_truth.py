@@ -104,7 +104,7 @@ def _compare_time(operator: str, stored: Any, wanted: Any, now: datetime) -> boo
         if operator == "notNull":
             return True
         bound = _bound(wanted, now)
-        return _ordered(operator, stored.date() if type(bound) is date else stored, bound)
+        return _ordered(operator, stored.astimezone(UTC).date() if type(bound) is date else stored, bound)
     day = _written_day(stored)
     if operator == "notNull" or day is None:
         return day is not None

@@ -341,3 +341,47 @@ def test_a_clause_on_the_domain_holds_in_a_query_that_joins_domains_itself(db: D
         add(conn, [Person(f"a@{name}", "active", None, born, {}) for name in DOMAINS])
         joined = select(Lead.email).join(Domain, Domain.id == Lead.domain_id).where(clause)
         assert conn.execute(joined).scalars().all() == ["a@example.org"]
+
+
+def disagreements(db: Database, persons: Sequence[Person], rules: Sequence[dict[str, Any]]) -> list[object]:
+    """Rules, with the ids of the leads, on which SQL and plain reading differ."""
+    wrong: list[object] = []
+    with db.engine.connect() as conn:
+        add(conn, persons)
+        now = conn.execute(select(func.now())).scalar_one().astimezone(UTC)
+        for rule in rules:
+            found = chosen(conn, {"combinator": "and", "rules": [rule]})
+            wrong += [(rule, i) for i, p in enumerate(persons, 1) if found[i] is not matches(rule, TYPES, p, now)]
+        conn.rollback()
+    return wrong
+
+
+def test_every_kind_of_date_is_compared_rightly_with_every_kind_of_value(db: Database) -> None:
+    stored = [*DAYS, *MOMENTS, *near_now(datetime.now(UTC)), *BROKEN]
+    moments = [datetime.fromisoformat(m) for m in (*MOMENTS, *near_now(NOW), "2024-03-01", "9999-12-31")]
+    times = [m if m.tzinfo else m.replace(tzinfo=UTC) for m in moments]
+    persons = [
+        Person(f"{i}@example.com", "active", None, times[i % len(times)], {"seen": value})
+        for i, value in enumerate(stored)
+    ]
+    rules = [
+        {"field": field, "operator": operator, "value": value}
+        for field in ("attributes.seen", "created_at")
+        for operator in ("=", "!=", "<", "<=", ">", ">=")
+        for value in (*DAYS, *MOMENTS, *RELATIVE)
+    ]
+    assert disagreements(db, persons, rules) == []
+
+
+def test_characters_that_like_would_interpret_mean_themselves(db: Database) -> None:
+    words = ("%", "_", "\\", "50%", "a_b", "a\\b", "a\\%", "\\_", "", "x", "50x", "axb", "ab", "A_B", "100% of a_b")
+    born = datetime(2024, 1, 1, tzinfo=UTC)
+    persons = [Person(f"{i}@example.com", "active", None, born, {"city": word}) for i, word in enumerate(words)]
+    persons += [Person(f"{name}@example.com", "active", None, born, {}) for name in ("50%off", "50xoff", "x_y", "xzy")]
+    rules = [
+        {"field": field, "operator": operator, "value": word}
+        for field in ("attributes.city", "email")
+        for operator in ("contains", "beginsWith", "endsWith", "doesNotContain", "doesNotBeginWith", "doesNotEndWith")
+        for word in filter(None, words)
+    ]
+    assert disagreements(db, persons, rules) == []

@@ -44,7 +44,7 @@ COLUMNS: Final[Mapping[str, Value]] = {
     "created_at": Lead.created_at,
     "domain": Domain.name,
 }
-FOLDED: Final = frozenset({"email", "domain", "status"})  # kept in small letters: an index on them stays of use
+FOLDED: Final = frozenset({"email", "domain"})  # kept and asked in small letters: the index on addresses stays of use
 NEVER_NULL: Final = frozenset({"email", "domain", "status", "created_at"})
 PATTERNS: Final = {"contains": "%{}%", "beginsWith": "{}%", "endsWith": "%{}"}
 ARRAYS: Final[Mapping[str, TypeEngine[Any]]] = {"text": ARRAY(Text), "number": ARRAY(Numeric)}
@@ -71,31 +71,34 @@ def _holds(name: str, field: Field, operands: Sequence[Operand]) -> Clause:
         case "between":
             test = and_(_test(">=", field, operands[0]), _test("<=", field, operands[1]))
         case "in":
-            test = _guarded(field, _value(field) == any_(literal(list(operands), ARRAYS[field.type])))
+            test = _value(field) == any_(literal(list(operands), ARRAYS[field.type]))
         case _:
             test = _test(name, field, operands[0])
+    if field.attribute:
+        return _guarded(field, test).is_(true())
     if field.name == "domain":
-        return Lead.domain_id.in_(
-            select(Domain.id).where(test).correlate(None)
-        )  # even where `domain` is joined already
+        return Lead.domain_id.in_(select(Domain.id).where(test))
     return test if field.name in NEVER_NULL else test.is_(true())
 
 
 def _known(field: Field) -> Clause:
-    if field.type == "date":
-        return is_written_day(_stored(field))
-    known = _value(field).is_not(None)
-    return _guarded(field, and_(known, _value(field) != "") if field.type == "text" else known)
+    match field.type:
+        case "date":
+            return is_written_day(_stored(field))
+        case "text":
+            return _value(field) != ""
+        case _:
+            return _value(field).is_not(None)
 
 
 def _test(name: str, field: Field, operand: Operand) -> Clause:
     match operand:
         case str() if name in PATTERNS:
-            return _guarded(field, _matches(field, PATTERNS[name].format(_escaped(operand))))
+            return _matches(field, PATTERNS[name].format(_escaped(operand)))
         case str() if name == "=":
-            return _guarded(field, _value(field) == literal(operand, Text))
+            return _value(field) == literal(operand, Text)
         case str():  # by code points, not by the database's language
-            return _guarded(field, compare(name, collate(_value(field), "C"), literal(operand, Text)))
+            return compare(name, collate(_value(field), "C"), literal(operand, Text))
         case bool():
             return _value(field).is_(true() if operand else false())
         case Day() | RelativeDay() | Moment() | RelativeMoment():
@@ -108,7 +111,7 @@ def _test(name: str, field: Field, operand: Operand) -> Clause:
 
 def _matches(field: Field, pattern: str) -> Clause:
     if field.name in FOLDED:
-        return _value(field).like(literal(pattern.lower(), Text))
+        return _value(field).like(literal(pattern, Text))
     return func.lower(_value(field)).like(func.lower(literal(pattern, Text)))
 
 
@@ -116,23 +119,29 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
+def _guarded(field: Field, test: Clause) -> Clause:
+    """`test`, where the attribute is stored in its registered type; else NULL or false."""
+    match field.type:
+        case "text":  # the test first: it is the cheaper, and never raises
+            return and_(test, _is("string", field))
+        case "number" | "boolean":  # a CASE, because AND promises no order, and the cast of another type raises
+            return case((_is(field.type, field), test))
+        case _:  # times guard themselves
+            return test
+
+
 def _value(field: Field) -> Value:
-    """The field's value in SQL; NULL where the lead lacks it. A text attribute needs `_guarded` around the test."""
+    """The field's value in SQL. An attribute's may raise, unless `_guarded` is around the test."""
     if field.attribute is None:
         return COLUMNS[field.name]
     match field.type:
         case "number":
-            return case((_is("number", field), cast(_stored(field), Numeric)))
+            return cast(_stored(field), Numeric)
         case "boolean":
-            return case((_is("boolean", field), cast(_stored(field), Boolean)))
+            return cast(_stored(field), Boolean)
         case _:
             text: Value = _stored(field).astext
             return text
-
-
-def _guarded(field: Field, test: Clause) -> Clause:
-    """`test` first, as it is the cheaper: the stored type is looked at only where it holds."""
-    return and_(test, _is("string", field)) if field.attribute and field.type == "text" else test
 
 
 def _is(kind: str, field: Field) -> Clause:
