@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -17,7 +17,8 @@ from tests.world import insert
 
 pytestmark = pytest.mark.editions
 
-DAY = date(2026, 11, 16)
+DAY = datetime.now(UTC).date() - timedelta(days=6)
+A_DAY = timedelta(days=1)
 
 
 @pytest.fixture
@@ -52,8 +53,9 @@ def running(database_url: str) -> Iterator[Runtime]:
     started.close()
 
 
-def at(hour: float, day: int = 16) -> datetime:
-    return datetime(2026, 11, day, int(hour), round(hour % 1 * 60), tzinfo=UTC)
+def at(hour: float, day: int = 0) -> datetime:
+    """A moment of DAY, or of so many days after it; the hour is UTC's."""
+    return datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC) + timedelta(days=day, hours=hour)
 
 
 def test_a_campaigns_figures_are_sums_of_weights_with_machines_apart(running: Runtime) -> None:
@@ -127,7 +129,7 @@ def test_how_many_emails_a_user_sent_on_a_day_and_what_happened_to_them(running:
     with running.db.begin() as conn:
         record.append(conn, at(9), "sent", 10)
         record.append(conn, at(23.9), "bounced", 1)
-        record.append(conn, at(0, day=17), "opened", 3)
+        record.append(conn, at(0, day=1), "opened", 3)
         record.append(conn, at(9), "sent", 20, user_id=2, campaign_id=2)
         record.append(conn, at(9), "sent", 99, organisation_id=2, user_id=3, campaign_id=3)
     record.refresh_all(running)
@@ -146,29 +148,29 @@ def test_how_many_emails_a_user_sent_on_a_day_and_what_happened_to_them(running:
 @pytest.mark.parametrize(
     ("zone", "days"),
     [
-        ("UTC", {15: 1, 16: 2, 17: 2}),
-        ("Europe/Berlin", {16: 2, 17: 3}),
-        ("America/New_York", {15: 1, 16: 4}),
-        ("Asia/Kathmandu", {16: 1, 17: 4}),
-        ("Pacific/Kiritimati", {16: 1, 17: 4}),
+        ("UTC", {-1: 1, 0: 2, 1: 2}),
+        ("Europe/Berlin", {0: 2, 1: 3}),
+        ("America/New_York", {-1: 1, 0: 4}),
+        ("Asia/Kathmandu", {0: 1, 1: 4}),
+        ("Pacific/Kiritimati", {0: 1, 1: 4}),
     ],
 )
 def test_days_are_cut_in_the_readers_time_zone(running: Runtime, zone: str, days: dict[int, int]) -> None:
     """One lead a moment; Kathmandu is 5:45 ahead of UTC, so its days begin at 18:15."""
-    moments = [at(23.5, 15), at(18.25), at(23.1), at(0, 17), at(0.1, 17)]
+    moments = [at(23.5, -1), at(18.25), at(23.1), at(0, 1), at(0.1, 1)]
     with running.db.begin() as conn:
         for moment in moments:
             record.append(conn, moment, "sent", 1)
     record.refresh_all(running)
     with running.db.begin() as conn:
-        found = report.sum_days(conn, 1, report.period(date(2026, 11, 14), date(2026, 11, 18), zone))
-    assert {day.day.day: day.figures.sent for day in found} == days
+        found = report.sum_days(conn, 1, report.period(DAY - 3 * A_DAY, DAY + 3 * A_DAY, zone))
+    assert {(day.day - DAY).days: day.figures.sent for day in found} == days
 
 
 def test_a_day_of_any_zone_holds_what_its_events_say(running: Runtime) -> None:
     with running.db.begin() as conn:
         for hour in range(48):
-            record.append(conn, at(hour % 24 + 0.25 * (hour % 4), 15 + hour // 24), "sent", hour + 1)
+            record.append(conn, at(hour + 0.25 * (hour % 4), -1), "sent", hour + 1)
     record.refresh_all(running)
     for zone in ("UTC", "Asia/Kolkata", "Australia/Eucla", "America/St_Johns", "Europe/London"):
         with running.db.begin() as conn:
@@ -178,7 +180,7 @@ def test_a_day_of_any_zone_holds_what_its_events_say(running: Runtime) -> None:
                 ),
                 {"zone": zone},
             ).all()
-            found = report.sum_days(conn, 1, report.period(date(2026, 11, 10), date(2026, 11, 20), zone))
+            found = report.sum_days(conn, 1, report.period(DAY - 3 * A_DAY, DAY + 3 * A_DAY, zone))
         assert [(day.day, day.figures.sent) for day in found] == [tuple(row) for row in truth], zone
 
 
@@ -186,7 +188,7 @@ def test_days_by_campaign_and_by_domain(running: Runtime) -> None:
     with running.db.begin() as conn:
         record.append(conn, at(9), "sent", 10, domain_id=1)
         record.append(conn, at(9), "sent", 20, campaign_id=2, user_id=2, domain_id=2)
-        record.append(conn, at(9, 18), "sent", 40)
+        record.append(conn, at(9, 2), "sent", 40)
         days = report.period(DAY, DAY)
         assert report.sum_campaigns_of_days(conn, 1, days) == [
             report.Named(2, "Ben's news", Figures(sent=20)),

@@ -144,10 +144,41 @@ UNION ALL
 """
 
 
+# A role that may read the reports and nothing else. Roles belong to the whole server: another database of it may have
+# made this one, or be making it just now. The grant stands in the transaction that makes the views, because from its
+# end on TimescaleDB's workers write to what is below them ("tuple concurrently updated").
+READER = """
+DO $$
+BEGIN
+    CREATE ROLE millrace_reader NOLOGIN;
+EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN NULL;
+    WHEN insufficient_privilege THEN
+        RAISE NOTICE 'No role millrace_reader was made: % may not create roles (docs/reports.md).', current_user;
+END $$;
+DO $$
+BEGIN
+    IF to_regrole('millrace_reader') IS NOT NULL THEN
+        GRANT SELECT ON report_5min, report_hour, report_day TO millrace_reader;
+    END IF;
+END $$;
+"""
+# Dropped with the last database that knows it; what still depends on it is somebody else's.
+NO_READER = """
+DO $$
+BEGIN
+    DROP ROLE IF EXISTS millrace_reader;
+EXCEPTION
+    WHEN dependent_objects_still_exist OR insufficient_privilege OR object_in_use THEN NULL;
+END $$;
+"""
+
+
 def upgrade() -> None:
     op.execute(RETENTION)
     make = _make_aggregates if _community() else _make_rollups
     make()
+    op.execute(READER)
 
 
 def _community() -> bool:
@@ -189,6 +220,7 @@ def downgrade() -> None:
     op.execute("DROP TABLE late_event")
     op.execute("DROP FUNCTION report_horizon()")
     op.execute("DROP TABLE retention")
+    op.execute(NO_READER)
 
 
 def _unmake_aggregates() -> None:

@@ -1,6 +1,6 @@
-"""For people who write SQL: the reports' numbers with names beside them, and a role that reads these and nothing else.
+"""For people who write SQL: the reports' numbers with names beside them.
 
-The views run with their owner's rights, so the role needs none on the tables below: no lead, no address, no content.
+The views run with their owner's rights, so readers need none on the tables below: no lead, no address, no content.
 """
 
 from alembic import op
@@ -49,22 +49,10 @@ CREATE VIEW report_{level}_named AS
 
 LEVELS = ("5min", "hour", "day")
 VIEWS = (
-    *(f"report_{level}" for level in LEVELS),
     *(f"report_{level}_named" for level in LEVELS),
     *(f"report_{noun}" for noun in ("organisation", "user", "pool", "domain", "link", "campaign")),
 )
 
-# Roles belong to the whole server: another database of it may have made this one, or be making it just now.
-ROLE = """
-DO $$
-BEGIN
-    CREATE ROLE millrace_reader NOLOGIN;
-EXCEPTION
-    WHEN duplicate_object OR unique_violation THEN NULL;
-    WHEN insufficient_privilege THEN
-        RAISE NOTICE 'No role millrace_reader was made: % may not create roles (docs/reports.md).', current_user;
-END $$;
-"""
 GRANT = """
 DO $$
 BEGIN
@@ -73,30 +61,15 @@ BEGIN
     END IF;
 END $$;
 """
-# Dropped with the last database that knows it; what still depends on it is somebody else's.
-UNROLE = """
-DO $$
-BEGIN
-    DROP ROLE IF EXISTS millrace_reader;
-EXCEPTION
-    WHEN dependent_objects_still_exist OR insufficient_privilege OR object_in_use THEN NULL;
-END $$;
-"""
 
 
 def upgrade() -> None:
     op.execute(NAMES)
     for level in LEVELS:
         op.execute(NAMED.format(level=level))
-    op.execute(ROLE)
     op.execute(GRANT.format(views=", ".join(VIEWS)))
 
 
 def downgrade() -> None:
-    op.execute(
-        "DO $$ BEGIN IF to_regrole('millrace_reader') IS NOT NULL THEN "
-        f"REVOKE ALL ON {', '.join(VIEWS)} FROM millrace_reader; END IF; END $$"
-    )
-    for view in reversed(VIEWS[len(LEVELS) :]):
+    for view in reversed(VIEWS):
         op.execute(f"DROP VIEW {view}")
-    op.execute(UNROLE)
