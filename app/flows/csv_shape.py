@@ -33,8 +33,9 @@ MAGIC = {
     b"\x1f\x8b": "This file is compressed with gzip: unpack it and import that.",
     b"%PDF": "This is a PDF: only CSV files can be imported.",
 }
-# Encodings worth a guess, by how common they are in spreadsheets; the rest has to be declared.
-GUESSES = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "shift_jis", "gb18030", "big5", "euc_kr")
+# Encodings worth a guess; every other has to be declared.
+LATIN = ("cp1252", "cp1250")
+GUESSES = ("cp1251", "cp1253", "shift_jis", "gb18030", "big5", "euc_kr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +79,11 @@ def find_shape(head: bytes, encoding: str | None = None, delimiter: str | None =
     body = head[len(mark) :]
     newline = "\r" if _encode("\r", encoding) in body and _encode("\n", encoding) not in body else "\n"
     text = _decode_head(body, encoding)
+    if len(head) >= HEAD and "\n" not in text and "\r" not in text:
+        raise Invalid.one("file", "The first line is longer than a megabyte: this is no CSV file with a header.")
     lines = io.StringIO(text.replace("\r", "\n") if newline == "\r" else text, newline="\n")
     delimiter = delimiter or _find_delimiter(lines)
     header, taken = _read_header(lines, delimiter)
-    if not taken[-1].endswith("\n") and len(head) == HEAD:
-        raise Invalid.one("file", "The first line is longer than a megabyte: this is no CSV file with a header.")
     data_at = len(mark) + _bytes_of(taken, body, encoding, newline)
     return Shape(encoding, delimiter, newline, header, data_at, len(taken) + 1)
 
@@ -126,18 +127,30 @@ def _without_mark(head: bytes) -> str:
         return "utf-16-le" if sample[1::2].count(0) > sample[0::2].count(0) else "utf-16-be"
     if head.isascii():
         return "ascii"
+    telling = [line for line in head.splitlines() if not line.isascii()]
+    right = sum(map(_is_utf8, telling))
+    return "utf-8" if right * 2 > len(telling) else _guess(telling)  # a few wrong bytes cost their rows
+
+
+def _is_utf8(line: bytes) -> bool:
     try:
-        head.decode()
-    except UnicodeDecodeError as error:
-        if len(head) < HEAD or error.start < len(head) - 4:  # else a letter that was cut in two
-            return _guess(head)
-    return "utf-8"
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def _guess(head: bytes) -> str:
-    telling = b"\n".join(line for line in head.splitlines() if not line.isascii())[: 1 << 16]
-    best = from_bytes(telling, cp_isolation=list(GUESSES)).best()
-    return best.encoding.replace("_", "-") if best and best.encoding in GUESSES else "cp1252"
+def _guess(telling: Sequence[bytes]) -> str:
+    sample = b"\n".join(telling)[: 1 << 16]
+    best = from_bytes(sample, cp_isolation=[*LATIN, *GUESSES]).best()
+    if best is not None and best.encoding in GUESSES:
+        return best.encoding
+    # It takes one Latin alphabet for the other. What is a letter in one is often a sign in the other: "£ódŸ" is Łódź.
+    return min(LATIN, key=lambda encoding: sum(_is_sign(letter) for letter in sample.decode(encoding, "replace")))
+
+
+def _is_sign(letter: str) -> bool:
+    return not letter.isascii() and not letter.isalpha()
 
 
 def _encode(text: str, encoding: str) -> bytes:
