@@ -106,6 +106,7 @@ def test_comments_and_raw_text_are_not_merge_fields() -> None:
 def test_white_space_control_works_across_slots() -> None:
     html = "a  {%- if lead.vip -%}  b  {%- endif -%}  c  {{- lead.first_name -}}  d"
     assert shown(html, vip=True, first_name="X") == "abcXd"
+    assert shown("{% if lead.vip %}b{% endif %}  {{- lead.first_name }}", vip=True, first_name="X") == "bX"
 
 
 def test_a_value_is_escaped_for_its_place() -> None:

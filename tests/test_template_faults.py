@@ -122,7 +122,7 @@ def test_a_merge_field_cannot_stand_where_escaping_would_not_make_it_safe(html: 
         "<a href='{% if lead.vip %}{{ lead.shop }}{% else %}https://x.example/{{ lead.email }}{% endif %}'>x</a>",
         "<a {% if lead.vip %}class='gold'{% endif %} href='{{ lead.shop }}'>x</a>",
         "{% if lead.vip %}<b>{{ lead.email }}</b>{% else %}<i title='{{ lead.email }}'></i>{% endif %}",
-        "{% case lead.points %}<<< {% when 1 %}<b>x</b>{% when 2 %}<i>y</i>{% endcase %}",
+        "{% case lead.points %}<i title='{% when 1 %}<b>x</b>{% when 2 %}<i>y</i>{% endcase %}",
         "<p style='width: {{ lead.points }}px; height: {{ lead.points | times: 2 | default: 3 }}px'>",
         "<style>p { color: red }</style><script>1 < 2</script>{{ lead.email }}",
         "<!--[if mso]><v:rect href='https://x.example/{{ lead.email }}'><![endif]-->{{ lead.email }}",
