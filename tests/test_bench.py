@@ -19,9 +19,11 @@ SMALL = {
     "import": ["--rows", "3000"],
     "report": ["--events", "3000"],
     "compose": ["--leads", "1000"],
+    "segment": ["--leads", "2000"],
 }
 
 
+@pytest.mark.timeout(300)  # each starts servers that wait for the disk; "send" starts workers too
 @pytest.mark.parametrize("name", BENCHES)
 def test_a_benchmark_answers_with_one_json_object_on_its_last_line(
     name: str, capsys: pytest.CaptureFixture[str]
