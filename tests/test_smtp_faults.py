@@ -240,7 +240,7 @@ def test_a_reply_without_end_is_not_read() -> None:
         while True:
             connection.sendall(b"220-" + b"x" * 60_000)
 
-    with pytest.raises(ProviderDown):
+    with pytest.raises(ProviderDown, match="endless"):
         send(2, endless)
 
 

@@ -165,6 +165,15 @@ def test_an_unsubscribe_link_that_holds_more_than_a_link_is_refused(url: str) ->
     assert isinstance(outcome, Refused)
 
 
+def test_what_looks_encoded_is_shown_as_it_was_written() -> None:
+    """ "=?…?=" in a merge field would be decoded by the reader's mailbox, to anything."""
+    word = "=?utf-8?q?=0D=0ABcc:_eve=40example.com?="
+    assert parse(write(subject=word))["Subject"] == word
+    [written] = write_letters(replace(batch_of(letters_to("ada@example.com")), from_name=word))
+    assert isinstance(written, Written)
+    assert parse(written.message)["From"].addresses[0].display_name == word
+
+
 def test_a_subject_cannot_bring_headers_of_its_own() -> None:
     parsed = parse(write(subject="Hello\r\nBcc: all@example.com\r\n\r\n<b>body</b>"))
     assert parsed["Bcc"] is None

@@ -156,7 +156,7 @@ class Smtp:
             )
             raise ProviderDown(busy, retry_in=1.0) from None
         try:
-            if line is not None and (fresh or line.messages >= self.account.messages or line.stale):
+            if line is not None and (fresh or line.stale):
                 line.leave()
                 line = None
             line = line or open_line(self.account.login, self.context, until)
