@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from flask import Blueprint, render_template, request
 
-from app.models import lead, suppression
+from app.models import lead, recipient, suppression
 from app.models.field import load_fields
 from web.context import me, runtime
 from web.paging import LIMIT, after_number, page_of
 
 blueprint = Blueprint("leads", __name__)
+CHAPTERS = 10  # campaigns of a lead's timeline that are shown at a time
 
 
 @blueprint.get("/leads")
@@ -28,3 +29,15 @@ def show(lead_id: int) -> str:
         fields = load_fields(session.connection(), me().organisation_id)
         suppressed = suppression.find(session.connection(), me().organisation_id, found.email)
     return render_template("leads/show.html", lead=found, fields=fields, suppressed=suppressed)
+
+
+@blueprint.get("/leads/<int:lead_id>/timeline")
+def timeline(lead_id: int) -> str:
+    """A piece of the lead's page, fetched behind it: the record may be far longer than the lead."""
+    with runtime().db.session() as session:
+        lead.get(session, me().organisation_id, lead_id)
+    with runtime().reports.begin() as conn:
+        before = request.args.get("before", type=int)
+        chapters = recipient.find_timeline(conn, me().organisation_id, lead_id, before=before, limit=CHAPTERS + 1)
+    older = chapters[CHAPTERS - 1].campaign_id if len(chapters) > CHAPTERS else None
+    return render_template("leads/_timeline.html", lead_id=lead_id, chapters=chapters[:CHAPTERS], older=older)

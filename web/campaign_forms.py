@@ -1,0 +1,116 @@
+"""The form that a campaign is written in, and the way between it and a draft."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from wtforms import DateTimeLocalField, RadioField, SelectField, StringField, TextAreaField
+
+from app.flows.edit_campaign import LONGEST_NAME, Draft
+from app.models import segment, sender
+from app.models.campaign import Campaign, Content
+from app.models.field import Fields, Type
+from web.context import me, runtime
+from web.forms import Form, choices
+from web.zones import last_zone, read_moment, write_moment
+
+SAMPLE: Final = """<!doctype html>
+<html>
+<body>
+  <p>Hello {{ lead.first_name | default: "there" }},</p>
+
+  <p>…</p>
+
+  <p><small><a href="{{ unsubscribe_url }}">Unsubscribe</a></small></p>
+</body>
+</html>
+"""
+# How a merge field of each type is best begun.
+FILTERS: Final[dict[Type, str]] = {"text": ' | default: "…"', "date": ' | date: "%-d %B %Y"'}
+WHEN: Final = [("now", "As soon as it is launched"), ("later", "At a time")]
+
+
+def _number(value: object) -> int | None:
+    return int(str(value)) if value not in (None, "", "None") else None
+
+
+class CampaignForm(Form):
+    """Everything that is written by hand. Its fields are named like the faults of `edit_campaign`."""
+
+    name = StringField("Name", description="For you and your colleagues; leads see it only where you merge it in.")
+    sender = SelectField("From", coerce=_number)
+    segment = SelectField("To", coerce=_number)
+    subject = StringField("Subject")
+    html = TextAreaField("HTML")
+    text = TextAreaField("Text", description="For readers without HTML. Left empty, it is made from the HTML.")
+    when = RadioField("Sent", choices=choices(WHEN), default="now")
+    start = DateTimeLocalField("Day and time", format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+    zone = StringField("in the time zone")
+
+    def offer(self) -> None:
+        """Fill the lists with what this organisation has."""
+        with runtime().db.begin() as conn:
+            senders = sender.list_senders(conn, me().organisation_id)
+            segments = segment.find_page(conn, me().organisation_id, limit=1000)
+        names = [(each.id, f"{each.name} <{each.address}>") for each in senders]
+        self.sender.choices = choices([("", "Choose a sender …"), *names])
+        self.segment.choices = choices([("", "Everyone"), *((each.id, each.name) for each in segments)])
+
+    def draft(self) -> Draft:
+        """What was written. Raises Invalid naming "start" or "zone"."""
+        return Draft(
+            name=self.name.data or "",
+            sender_id=self.sender.data,
+            segment_id=self.segment.data,
+            subject=self.subject.data or "",
+            html=_lines(self.html.data),
+            text=_lines(self.text.data),
+            start_at=self._start() if self.when.data == "later" else None,
+        )
+
+    def _start(self) -> datetime:
+        written = self.start.raw_data[0] if self.start.raw_data else ""
+        return read_moment(written, (self.zone.data or "UTC").strip())
+
+
+def fresh() -> dict[str, object]:
+    """A new campaign's form: where there is but one sender it is chosen."""
+    return {"html": SAMPLE, "when": "now", "zone": last_zone()}
+
+
+def written(found: Campaign, content: Content) -> dict[str, object]:
+    """A saved campaign's form."""
+    zone = last_zone()
+    start = datetime.fromisoformat(write_moment(found.start_at, zone)) if found.start_at else None
+    return {
+        "name": found.name,
+        "sender": found.sender_id,
+        "segment": found.segment_id,
+        "subject": content.subject,
+        "html": content.html,
+        "text": content.text,
+        "when": "later" if found.start_at else "now",
+        "start": start,
+        "zone": zone,
+    }
+
+
+def merge_fields(fields: Fields) -> list[tuple[str, str]]:
+    """(what to write, what it is) for every merge field that content may use."""
+    known = [("{{ lead.email }}", "the lead's address"), ("{{ lead.time_zone }}", "the lead's time zone")]
+    for field in fields.values():
+        if field.attribute:
+            known.append((f"{{{{ lead.{field.attribute}{FILTERS.get(field.type, '')} }}}}", field.type))
+    others = [("{{ unsubscribe_url }}", "needed in a link"), ("{{ campaign.name }}", ""), ("{{ sender.name }}", "")]
+    return others[:1] + known + others[1:]
+
+
+def too_long() -> int:
+    """Characters that a name may have."""
+    return LONGEST_NAME
+
+
+def _lines(value: str | None) -> str:
+    """Browsers send CR LF; templates are kept, and counted in lines, with LF."""
+    return (value or "").replace("\r\n", "\n")
