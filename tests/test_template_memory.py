@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from app.models.field import ATTRIBUTE, Field
@@ -52,6 +54,22 @@ def test_equal_values_of_different_types_are_not_mistaken_for_each_other() -> No
 def test_what_no_two_leads_share_is_rendered_for_each(block: str) -> None:
     first, second = render(block, {"plan": "pro"}, {"plan": "pro"})
     assert first != second
+
+
+def test_an_attribute_that_is_no_scalar_stops_nobody() -> None:
+    leads: list[dict[str, object]] = [{"plan": ["pro"]}, {"plan": {"a": 1}}, {"plan": "pro"}]
+    assert render("{% if lead.plan %}{{ lead.plan }}!{% endif %}", *leads) == ["!", "!", "pro!"]
+
+
+def test_what_is_remembered_is_bounded_however_long_the_values_are() -> None:
+    compiled = compile_content("s", "<p>{% if lead.name contains 'x' %}y{% endif %}</p>", "t", FIELDS)
+    values = compiled.bind(Shared("Camp", "Send"))
+    tracemalloc.start()
+    for number in range(2_000):
+        values(LeadView(number, "ann@example.com", None, {"name": f"{number} " + "n" * 10_000}), "https://x/u/1")
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 4_000_000
 
 
 def test_a_value_is_escaped_in_a_remembered_text_too() -> None:

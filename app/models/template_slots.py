@@ -34,7 +34,7 @@ from app.models.template_liquid import (
 )
 from app.models.template_source import Source, read
 
-MOST_REMEMBERED: Final = 2_000_000  # characters of rendered text that one block keeps
+MOST_REMEMBERED: Final = 2_000_000  # characters that one block keeps: of rendered texts, and of the values read
 ENTRY: Final = 200  # what an entry costs beside its text
 
 _LITERALS = (StringLiteral, IntegerLiteral, FloatLiteral, TrueLiteral, FalseLiteral)
@@ -236,13 +236,18 @@ def block_fill(slot: BlockSlot) -> Callable[[Mapping[str, Any]], str]:
     def fill(values: Mapping[str, Any]) -> str:
         nonlocal room
         lead = values["lead"]
+        read = [lead.get(name) for name in reads]
         # with their types: 1, 1.0 and true are equal, and written differently
-        key = tuple([(value.__class__, value) for value in [lead.get(name) for name in reads]])
-        text = known.get(key)
+        key = tuple([(value.__class__, value) for value in read])
+        try:
+            text = known.get(key)
+        except TypeError:  # a list or an object, which no attribute should be: it is rendered, and not remembered
+            return render(nodes, values)
         if text is None:
             text = render(nodes, values)
-            if room > 0:
-                room -= len(text) + ENTRY
+            size = ENTRY + len(text) + sum(len(value) for value in read if isinstance(value, str))
+            if size <= room:
+                room -= size
                 known[key] = text
         return text
 
