@@ -1,4 +1,4 @@
-"""append: writing down what became of emails: our hand-over and settle against the old design's insert and update.
+"""Writing down what became of emails: our hand-over and settle against the old design's insert and update.
 
 Ours is the database's part of sending, by the flows that workers run: claim a range of 1,000, read its leads, hand
 them over (a hand-off for every 50), settle (events, hand-offs, counts), try to finish; then a `bounced` event for every
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -55,7 +55,7 @@ class Spent:
     """Seconds by phase: `with spent("settle"):`."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""launch: freezing a campaign's audience into ranges, against a job table with a row for every email.
+"""Freezing a campaign's audience into ranges, against a job table with a row for every email.
 
 One lead in five matches (`plan = "pro"`), so that 5,000,000 leads make an audience of 1,000,000. Ours is the whole
 `launch` flow: the check that counts the audience and its exclusions, and the cut. The rival puts the same leads into a

@@ -1,4 +1,4 @@
-"""send: emails a second, launched to finished, through a real HTTP peer, against the same work without our database.
+"""Emails a second, launched to finished, through a real HTTP peer, against the same work without our database.
 
 A campaign of 3 KB of personalised HTML goes to `--leads` leads through `millrace sink` in a process of its own, sent by
 real worker processes beside a real clock, over the embedded servers. Measured from the call of `launch` until the
@@ -173,7 +173,7 @@ def _no_database(house: Server, runtime: Runtime, ready: Peer, seconds: float) -
     say("without a database")
     with psycopg.connect(house.database_url) as conn:
         rows = conn.execute("SELECT id, email, time_zone, attributes FROM lead ORDER BY id").fetchall()
-    leads = [LeadView(*row) for row in rows]  # type: ignore[arg-type]
+    leads = [LeadView(*row) for row in rows]
     gc.freeze()  # millions of leads in memory would be looked through again and again
     pages = iter([leads[first : first + PAGE] for first in range(0, len(leads), PAGE)])
     until = time.monotonic() + seconds
@@ -218,7 +218,7 @@ def _old_design(house: Server, tenant: Tenant, ready: Peer, seconds: float) -> F
                 rows = conn.execute(UNSENT, [tenant.organisation_id, last], prepare=True).fetchall()
                 if not rows:
                     break
-                leads = [LeadView(*row) for row in rows]  # type: ignore[arg-type]
+                leads = [LeadView(*row) for row in rows]
                 _send_fifty(conn, ready, leads, tenant)
                 sent, last = sent + len(leads), leads[-1].id
     return {
