@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain, count
@@ -131,7 +131,7 @@ def import_stream(
     try:
         _run(db, job, source, on_progress, lambda: False)
     except KeyboardInterrupt:
-        _end(db, job, partial(lead_import.fail, error=INTERRUPTED))
+        _give_up(db, job, INTERRUPTED)
         raise
     return import_id
 
@@ -172,12 +172,11 @@ def _run(db: Database, job: Job, source: Source, on_progress: OnProgress, stoppi
     except LeaseLost as error:
         log.warning("import %s: %s", job.id, error)
     except Invalid as error:
-        message = " ".join(fault.message for fault in error.faults)
-        _end(db, job, partial(lead_import.fail, error=message))
+        _give_up(db, job, " ".join(fault.message for fault in error.faults))
     except Unavailable:
         raise  # the lease runs out, and whoever is there by then goes on
     except Exception:
-        _end(db, job, partial(lead_import.fail, error=OUR_FAULT))
+        _give_up(db, job, OUR_FAULT)
         raise
 
 
@@ -198,6 +197,11 @@ def _end(db: Database, job: Job, how: Callable[[Connection, Job], None]) -> None
     with db.begin() as conn:
         lead_import.hold(conn, job)
         how(conn, job)
+
+
+def _give_up(db: Database, job: Job, error: str) -> None:
+    with suppress(LeaseLost):  # then it is no longer ours to end
+        _end(db, job, partial(lead_import.fail, error=error))
 
 
 def _head(source: Source) -> bytes:
