@@ -34,6 +34,7 @@ from app.models.template_source import Source
 MOST_TURNS: Final = 100  # of one loop
 MOST_WRITTEN: Final = 1_000_000  # bytes, by one block
 
+_SPECIAL = re.compile("[&<>\"']").search
 _LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -44,8 +45,8 @@ class Unrenderable(MillraceError):
 
 def escape_html(value: str) -> str:
     """For text and quoted attributes."""
-    # most names are letters only: five searches saved
-    return value if value.isalnum() else html.escape(value)
+    # most values have nothing to escape: one search instead of five replacements
+    return html.escape(value) if _SPECIAL(value) else value
 
 
 def escape_url(value: str) -> str:
