@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask import Flask
 
 from app.flows import import_leads
-from app.models import lead
+from app.models import lead, lead_import
 from app.runtime import Runtime
 from tests.web.conftest import People, Visit
 
@@ -39,6 +40,21 @@ def test_the_page_reloads_when_the_import_has_ended(bob: Visit, runtime: Runtime
     page = send(bob, FILE)
     import_leads.run_waiting(runtime)
     assert bob.get(f"{page}/progress").headers["HX-Refresh"] == "true"
+
+
+def test_the_page_says_how_fast_it_reads_and_how_long_it_took(bob: Visit, runtime: Runtime, people: People) -> None:
+    page = send(bob, FILE)
+    number = int(page.rpartition("/")[2])
+    with runtime.db.session() as session:
+        each = lead_import.get(session, people.ours, number)
+        each.state, each.started_at = "running", datetime.now(UTC) - timedelta(minutes=2)
+        each.bytes_read, each.rows_read = each.file_bytes // 2, 1200
+    assert "10 rows a second" in bob.get(page).text
+    assert "2 min left" in bob.get(f"{page}/progress").text
+    with runtime.db.session() as session:
+        each = lead_import.get(session, people.ours, number)
+        each.state, each.finished_at = "finished", datetime.now(UTC)
+    assert "read in 2 min" in bob.get(page).text
 
 
 def test_rejected_rows_are_fetched_and_become_no_formula(bob: Visit, runtime: Runtime) -> None:
