@@ -314,11 +314,22 @@ def test_days_do_not_depend_on_the_session_s_time_zone(db: Database) -> None:
     ]
     with db.engine.connect() as conn:
         add(conn, persons)
-        for zone in ("Pacific/Kiritimati", "America/Los_Angeles"):
+        for zone in ("Pacific/Kiritimati", "Etc/GMT+12"):  # at any hour one of them has another day than UTC
             conn.execute(text(f"SET LOCAL TIME ZONE '{zone}'"))
             assert chosen(conn, one("created_at", "=", "2024-02-29")) == {1: True, 2: False}
             assert chosen(conn, one("attributes.seen", "<", "2024-03-01T00:00:00Z")) == {1: True, 2: False}
         conn.rollback()
+
+
+def test_today_is_the_day_in_utc_whatever_the_session_s_time_zone(db: Database) -> None:
+    with db.engine.connect() as conn:
+        for zone in ("Pacific/Kiritimati", "Etc/GMT+12"):  # at any hour one of them has another day than UTC
+            conn.execute(text(f"SET LOCAL TIME ZONE '{zone}'"))
+            now = conn.execute(select(func.now())).scalar_one().astimezone(UTC)
+            add(conn, [Person("a@example.com", "active", None, now, {"seen": f"{now:%Y-%m-%d}"})])
+            for field in ("created_at", "attributes.seen"):
+                assert chosen(conn, one(field, "=", "today")) == {1: True}
+            conn.rollback()
 
 
 def test_distances_are_counted_from_when_the_condition_is_evaluated(db: Database) -> None:
@@ -384,4 +395,18 @@ def test_characters_that_like_would_interpret_mean_themselves(db: Database) -> N
         for operator in ("contains", "beginsWith", "endsWith", "doesNotContain", "doesNotBeginWith", "doesNotEndWith")
         for word in filter(None, words)
     ]
+    assert disagreements(db, persons, rules) == []
+
+
+def test_what_is_stored_in_another_type_is_not_known_and_never_raises(db: Database) -> None:
+    stored = ("x", "5", "", 5, 0.5, True, False, None, [], [5], {}, {"a": 5}, "2024-02-29", "true", "null")
+    born = datetime(2024, 1, 1, tzinfo=UTC)
+    names = [name.removeprefix(ATTRIBUTE) for name in TYPES]
+    persons = [Person(f"{i}@example.com", "active", None, born, dict.fromkeys(names, v)) for i, v in enumerate(stored)]
+    wanted = {"text": "5", "number": 5, "boolean": True, "date": "2024-02-29"}
+    rules = []
+    for name, kind in TYPES.items():
+        for operator in suiting(FIELDS[name]):
+            shape = {"one": wanted[kind], "list": [wanted[kind]], "pair": [wanted[kind]] * 2, "nothing": None}
+            rules.append({"field": name, "operator": operator, "value": shape[OPERATORS[operator].takes]})
     assert disagreements(db, persons, rules) == []

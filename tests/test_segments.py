@@ -146,14 +146,14 @@ def add_campaign(conn: Connection, segment_id: int) -> None:
 
 def test_counts_and_samples_see_one_organisation_only(db: Database) -> None:
     with db.begin() as conn:
-        add_leads(conn, OURS, 30)
         add_leads(conn, THEIRS, 50)
+        add_leads(conn, OURS, 30)
         for condition in (EVERYONE, PROS):
             assert segment.count(conn, OURS, clause(conn, condition)) == 30
             assert segment.count(conn, THEIRS, clause(conn, condition)) == 50
         sample = segment.sample(conn, OURS, clause(conn, PROS))
         assert len(sample) == 10
-        assert all(lead.id <= 30 and lead.attributes == {"plan": "pro"} for lead in sample)
+        assert all(lead.id > 50 and lead.attributes == {"plan": "pro"} for lead in sample)
 
 
 def test_a_count_that_takes_too_long_is_given_up_and_the_transaction_goes_on(db: Database) -> None:
