@@ -140,16 +140,16 @@ def test_rejects_are_a_csv_file_that_a_spreadsheet_may_open(runtime: Runtime, or
 
 
 def test_a_lead_that_unsubscribed_stays_unsubscribed(runtime: Runtime, organisation_id: int) -> None:
-    file = "email,name\na@x.de,Anna\nb@x.de,Ben\nc@x.de,Carla\n"
+    file = "email,name\na@x.de,Anna\nb@x.de,Ben\nc@x.de,Carla\nd@x.de,David\n"
     run(runtime.db, organisation_id, file)
     with runtime.db.begin() as conn:
-        suppression.suppress(conn, organisation_id, ["a@x.de"], "unsubscribed")
+        suppression.suppress(conn, organisation_id, ["a@x.de", "d@x.de"], "unsubscribed")
         suppression.suppress(conn, organisation_id, ["b@x.de"], "bounced")
         conn.execute(text("DELETE FROM lead WHERE email <> 'a@x.de'"))
     run(runtime.db, organisation_id, file.replace("Anna", "Ann"))
     with runtime.db.begin() as conn:
         statuses = conn.execute(text("SELECT status, attributes->>'name' FROM lead ORDER BY email")).all()
-    assert statuses == [("unsubscribed", "Ann"), ("invalid", "Ben"), ("active", "Carla")]
+    assert statuses == [("unsubscribed", "Ann"), ("invalid", "Ben"), ("active", "Carla"), ("unsubscribed", "David")]
 
 
 def test_organisations_do_not_share_leads(runtime: Runtime, organisation_id: int) -> None:
