@@ -1,4 +1,4 @@
-"""Logging in and out, one's own password, and the way home."""
+"""Logging in and out, and one's own password."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from app.flows import login
 from web import visitor
 from web.context import me, runtime
 from web.forms import Form
-from web.navigation import rooms
 
 blueprint = Blueprint("account", __name__)
 
@@ -34,11 +33,6 @@ class PasswordForm(Form):
         [InputRequired("Please choose a new password.")],
         description="At least 10 characters. A few words that belong to nobody's song work well.",
     )
-
-
-@blueprint.get("/")
-def home() -> Response:
-    return redirect(url_for(rooms()[0].endpoint))
 
 
 @blueprint.get("/login")

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from wtforms import DateTimeLocalField, RadioField, SelectField, StringField, TextAreaField
+from wtforms.validators import Optional
 
 from app.flows.edit_campaign import LONGEST_NAME, Draft
 from app.models import segment, sender
@@ -45,11 +46,13 @@ class CampaignForm(Form):
     html = TextAreaField("HTML")
     text = TextAreaField("Text", description="For readers without HTML. Left empty, it is made from the HTML.")
     when = RadioField("Sent", choices=choices(WHEN), default="now")
-    start = DateTimeLocalField("Day and time", format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+    start = DateTimeLocalField("Day and time", [Optional()], format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
     zone = StringField("in the time zone")
 
     def offer(self) -> None:
         """Fill the lists with what this organisation has."""
+        for field in (self.name, self.sender, self.segment, self.subject, self.start, self.zone):
+            field.flags.plain = True  # a draft is saved without them, but they are not called optional
         with runtime().db.begin() as conn:
             senders = sender.list_senders(conn, me().organisation_id)
             segments = segment.find_page(conn, me().organisation_id, limit=1000)

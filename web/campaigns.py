@@ -35,7 +35,9 @@ def index() -> str:
     return render_template("campaigns/index.html", page=page, steps=steps, warnings=warnings())
 
 
-blueprint.add_url_rule("/campaigns", redirect_to="/")
+@blueprint.get("/campaigns")
+def home() -> AnyResponse:
+    return redirect(url_for("campaigns.index"))
 
 
 @blueprint.route("/campaigns/new", methods=["GET", "POST"])

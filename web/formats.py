@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 from flask import Flask
 from markupsafe import Markup, escape
@@ -41,7 +42,15 @@ TONES = {
 
 def init_app(app: Flask) -> None:
     app.jinja_env.filters.update(
-        number=number, size=size, percent=percent, when=when, tone=tone, attribute=attribute, address=address
+        number=number,
+        size=size,
+        percent=percent,
+        when=when,
+        tone=tone,
+        attribute=attribute,
+        address=address,
+        in_zone=in_zone,
+        duration=duration,
     )
 
 
@@ -84,6 +93,11 @@ def when(moment: datetime | None) -> Markup:
         utc.strftime("%Y-%m-%d %H:%M:%S UTC"),
         utc.strftime("%d %b %Y, %H:%M UTC").lstrip("0"),
     )
+
+
+def in_zone(moment: datetime, zone: str) -> str:
+    """A time with its zone said: "Sun 29 Mar 2026, 08:00 (Europe/Berlin)"."""
+    return moment.astimezone(ZoneInfo(zone)).strftime("%a %-d %b %Y, %H:%M") + f" ({zone})"
 
 
 def tone(state: str) -> str:

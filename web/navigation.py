@@ -11,12 +11,13 @@ from web.context import me
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """One entry of the menu: it is lit while the page belongs to its blueprint."""
+    """One entry of the menu: it is lit while the page belongs to its blueprint, or to one that lives under it."""
 
     label: str
     endpoint: str
     icon: str
     admin: bool = False
+    under: tuple[str, ...] = ()
 
     @property
     def blueprint(self) -> str:
@@ -24,11 +25,11 @@ class Room:
 
     @property
     def here(self) -> bool:
-        return request.blueprint == self.blueprint
+        return request.blueprint in (self.blueprint, *self.under)
 
 
 ROOMS = (
-    Room("Campaigns", "campaigns.index", "campaign"),
+    Room("Campaigns", "campaigns.index", "campaign", under=("previews", "recipients")),
     Room("Leads", "leads.index", "lead"),
     Room("Imports", "imports.index", "import"),
     Room("Segments", "segments.index", "segment"),

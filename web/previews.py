@@ -50,7 +50,7 @@ def frame(campaign_id: int, lead_id: int) -> str:
 def _named(address: str) -> tuple[int | None, str | None]:
     """The lead with an address, or what is wrong with it."""
     try:
-        email = read_address(address).email
+        email, _ = read_address(address)
     except Invalid as invalid:
         return None, invalid.faults[0].message
     with runtime().db.begin() as conn:

@@ -89,11 +89,11 @@ def admins_only(view: Callable[P, R]) -> Callable[P, R]:
 def safe_next(address: str | None) -> str:
     """Where to go after the login: a path of ours, or home. Never another site, however it is spelled."""
     if not address or not address.startswith("/") or address.startswith(("//", "/\\")):
-        return url_for("account.home")
+        return url_for("campaigns.index")
     if any(ord(letter) < 33 for letter in address) or "\\" in address:
-        return url_for("account.home")
+        return url_for("campaigns.index")
     parts = urlsplit(address)
-    return address if not parts.scheme and not parts.netloc else url_for("account.home")
+    return address if not parts.scheme and not parts.netloc else url_for("campaigns.index")
 
 
 def _load(token: str) -> Visitor | None:

@@ -36,12 +36,12 @@ def check(runtime: Runtime, organisation_id: int, campaign_id: int) -> LaunchChe
         sender = session.get(Sender, found.sender_id) if found.sender_id else None
         conn = session.connection()
         faults = list(_faults(found, content, sender))
-        clause = _clause(conn, organisation_id, _condition(conn, organisation_id, found.segment_id))
-        counted = audience.count(conn, organisation_id, clause)
+        matched = clause(conn, organisation_id, found.segment_id)
+        counted = audience.count(conn, organisation_id, matched)
         if not counted.included:
             faults.append(Fault("segment", "Nobody would get this: the audience is empty."))
         first = None
-        lead = audience.first(conn, organisation_id, clause)
+        lead = audience.first(conn, organisation_id, matched)
         if content is not None and content.compiled is not None and lead is not None:
             first = preview(Compiled.from_json(content.compiled), lead)
     return LaunchCheck(counted.included, counted.excluded, tuple(faults), first)
@@ -94,6 +94,11 @@ def _start(conn: Connection, row: Mapping[str, object], range_size: int) -> None
     campaign.move(conn, campaign_id, "sending")
     campaign.freeze(conn, campaign_id, run=1, condition=condition, audience=chosen.included, exclusions=chosen.excluded)
     outbox.cut(conn, campaign_id, 1, range_size)
+
+
+def clause(conn: Connection, organisation_id: int, segment_id: int | None) -> ColumnElement[bool]:
+    """Who a segment means, None being every lead. Raises Invalid where its condition needs mending, NotFound."""
+    return _clause(conn, organisation_id, _condition(conn, organisation_id, segment_id))
 
 
 def _condition(conn: Connection, organisation_id: int, segment_id: object) -> Mapping[str, object]:

@@ -23,6 +23,13 @@ def resume(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
     runtime.ring("send", runtime.settings.worker_threads)
 
 
+def unschedule(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
+    """Make a scheduled campaign a draft again, to be changed or left. Raises Conflict, NotFound."""
+    with runtime.db.begin() as conn:
+        campaign.lock(conn, organisation_id, campaign_id)
+        campaign.move(conn, campaign_id, "draft")
+
+
 def cancel(runtime: Runtime, organisation_id: int, campaign_id: int) -> Progress:
     """Stop for good; how far it had come. What is left gets its `cancelled` events in the background."""
     with runtime.db.begin() as conn:

@@ -116,6 +116,12 @@ def find_id(conn: Connection, organisation_id: int, email: str) -> int | None:
     return found
 
 
+def find_neighbours(conn: Connection, organisation_id: int, lead_id: int) -> tuple[int | None, int | None]:
+    """The leads before and behind this one by address; None at either end."""
+    row = conn.execute(SQL.find_neighbours, {"organisation_id": organisation_id, "lead_id": lead_id}).first()
+    return (None, None) if row is None else (row.previous, row.next)
+
+
 def find_ids(conn: Connection, organisation_id: int, emails: Sequence[str]) -> Sequence[int]:
     """The leads with these addresses, as far as there are any."""
     values = {"organisation_id": organisation_id, "emails": list(emails)}

@@ -21,6 +21,28 @@ FROM lead
 WHERE organisation_id = :organisation_id
   AND email = :email
 
+-- Two descents of the index lead_email.
+-- name: find_neighbours
+SELECT (
+           SELECT id
+           FROM lead
+           WHERE organisation_id = :organisation_id
+             AND email < this.email
+           ORDER BY email DESC
+           LIMIT 1
+       ) AS previous,
+       (
+           SELECT id
+           FROM lead
+           WHERE organisation_id = :organisation_id
+             AND email > this.email
+           ORDER BY email
+           LIMIT 1
+       ) AS next
+FROM lead AS this
+WHERE this.id = :lead_id
+  AND this.organisation_id = :organisation_id
+
 -- name: find_ids
 SELECT id
 FROM lead

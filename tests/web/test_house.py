@@ -9,7 +9,8 @@ import pytest
 from flask import Flask
 from werkzeug.routing import Rule
 
-from app.flows import import_leads, pools, segments
+from app.flows import edit_campaign, import_leads, pools, segments
+from app.flows.edit_campaign import Draft
 from app.models import lead
 from app.runtime import Runtime
 from tests.web.conftest import People, Visit
@@ -28,6 +29,9 @@ def a_lead(runtime: Runtime, organisation_id: int) -> int:
 
 # What another organisation has, for every kind of number that an address may hold.
 THEIRS: dict[str, Callable[[Runtime, People], int]] = {
+    "campaign_id": lambda runtime, people: edit_campaign.create(
+        runtime, people.theirs, people.eve, Draft("Theirs", subject="Hello", html="<p>{{ unsubscribe_url }}</p>")
+    ),
     "import_id": lambda runtime, people: import_leads.receive(
         runtime, people.theirs, people.eve, "theirs.csv", io.BytesIO(b"email\n")
     ),
