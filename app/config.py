@@ -27,7 +27,7 @@ class Settings:
     call_deadline: float = 18.0  # below a third of the lease, so that a call ends before its range is taken away
     look_every: float = 3.0
     worker_threads: int = 4
-    calls: int = 64
+    calls: int = 128  # four pages of twenty calls, and the looking thread's, all waiting at once
     trusted_proxies: int = 0  # how many reverse proxies stand in front of the web and tell the visitor's address
     log_level: str = "INFO"
 
@@ -53,7 +53,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         call_deadline=_number(environ, "MILLRACE_CALL_DEADLINE", lease * 0.3, least=0.1),
         look_every=_number(environ, "MILLRACE_LOOK_EVERY", 3.0, least=0.1),
         worker_threads=int(_number(environ, "MILLRACE_WORKER_THREADS", 4, least=1)),
-        calls=int(_number(environ, "MILLRACE_CALLS", 64, least=1)),
+        calls=int(_number(environ, "MILLRACE_CALLS", 128, least=1)),
         trusted_proxies=int(_number(environ, "TRUSTED_PROXIES", 0, least=0)),
         log_level=environ.get("MILLRACE_LOG_LEVEL", "INFO").upper(),
     )

@@ -1,16 +1,17 @@
 """Everything that Millrace raises on purpose, named by what the caller does next.
 
-    MillraceError
-    ├── ConfigError            an operator sets a variable right
-    ├── Unavailable            a server of ours is away: wait, try again
-    ├── Invalid                the caller mends the named fields; nothing was changed
-    ├── NotFound               it does not exist, or it is not yours
-    ├── Conflict               it is not in a state that allows this
-    ├── LeaseLost              somebody else works on this range now: drop it
-    └── ProviderError
-        ├── ProviderDown       nothing left us: later, at no attempt
-        ├── ProviderUnsure     it may have left: unknown until there is evidence
-        └── ProviderRefusesUs  our account is refused: pause the pool, tell a person
+MillraceError
+├── ConfigError            an operator sets a variable right
+├── Unavailable            a server of ours is away: wait, try again
+├── Invalid                the caller mends the named fields; nothing was changed
+├── NotFound               it does not exist, or it is not yours
+├── Conflict               it is not in a state that allows this
+├── Unrenderable           one lead cannot be written to with this content: leave it out
+├── LeaseLost              somebody else works on this range now: drop it
+└── ProviderError
+    ├── ProviderDown       nothing left us: later, at no attempt
+    ├── ProviderUnsure     it may have left: unknown until there is evidence
+    └── ProviderRefusesUs  our account is refused: pause the pool, tell a person
 """
 
 from __future__ import annotations
@@ -57,6 +58,10 @@ class NotFound(MillraceError):
 
 class Conflict(MillraceError):
     """The thing is in a state that does not allow this; the text says which."""
+
+
+class Unrenderable(MillraceError):
+    """This lead cannot be written to with this content; the text says why. The others are not touched by it."""
 
 
 class LeaseLost(MillraceError):

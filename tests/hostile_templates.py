@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from app.errors import Invalid
+from app.errors import Invalid, Unrenderable
 from app.models.field import Field, Fields
-from app.models.template import LeadView, Unrenderable, compile_content, preview
+from app.models.template import LeadView, compile_content, preview
 
 MEMORY = 200_000_000  # bytes beyond what the process needs to begin with
 FIELDS: Fields = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from app.errors import Unrenderable
 from app.mail import Batch, Letter
 from app.models.campaign import Sending
-from app.models.template import Compiled, LeadView, Shared, Unrenderable, has_unsubscribe_link
+from app.models.template import Compiled, LeadView, Shared, has_unsubscribe_link
 from app.signing import Signer
 
 __all__ = ["Composer", "has_unsubscribe_link", "unsubscribe_base"]

@@ -26,6 +26,8 @@ LATER: Final = (60.0, 300.0, 900.0, 3600.0)
 GIVE_UP_AFTER: Final = 24 * 3600.0
 # A provider that is down is tried again after this long, where it named no time itself.
 DOWN: Final = 30.0
+# Shorter waits (all SMTP connections are busy) put off their own leads, and are no reason to stop the pool.
+PASSING: Final = 1.0
 _DETAIL: Final = 500  # characters of a provider's answer that an event keeps
 
 
@@ -150,7 +152,8 @@ def _read_error(
             kind = Kind.DEFERRED
             seconds = DOWN if retry_in is None else retry_in
             tally.later.setdefault((seconds, attempts), []).extend(handoff.lead_ids)
-            tally.pause = tally.pause or (str(error), seconds)
+            if seconds > PASSING:
+                tally.pause = tally.pause or (str(error), seconds)
         case ProviderRefusesUs():
             kind = Kind.DEFERRED
             tally.later.setdefault((0.0, attempts), []).extend(handoff.lead_ids)

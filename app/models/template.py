@@ -14,18 +14,18 @@ from typing import Any, Final
 
 from liquid.ast import Node
 
-from app.errors import Fault, Invalid
+from app.errors import Fault, Invalid, Unrenderable
 from app.mail import Content, Parts
 from app.models.field import Fields
 from app.models.template_check import MOST_FAULTS, check, known_paths
 from app.models.template_filters import LONGEST
 from app.models.template_html import Spot, find_spots
-from app.models.template_liquid import PlacedNode, Unrenderable, parse
+from app.models.template_liquid import PlacedNode, parse
 from app.models.template_slots import BlockSlot, Cutter, FieldSlot, LeadView, Slot, block_fill, field_fill, is_field
 from app.models.template_source import Source, read
 from app.models.template_text import make_text
 
-__all__ = ["Compiled", "LeadView", "Shared", "Unrenderable", "compile_content", "has_unsubscribe_link", "preview"]
+__all__ = ["Compiled", "LeadView", "Shared", "compile_content", "has_unsubscribe_link", "preview"]
 
 LONGEST_SUBJECT: Final = 500  # characters; most inboxes show fewer than a hundred
 LONGEST_BODY: Final = 500_000

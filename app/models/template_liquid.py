@@ -26,7 +26,7 @@ from liquid.stream import TokenStream
 from liquid.tag import Tag
 from liquid.token import Token
 
-from app.errors import Invalid, MillraceError
+from app.errors import Invalid, Unrenderable
 from app.models.template_filters import FILTERS, LONGEST, text_of
 from app.models.template_html import SAFE_SCHEME
 from app.models.template_source import Source
@@ -37,10 +37,6 @@ MOST_WRITTEN: Final = 1_000_000  # bytes, by one block
 _SPECIAL = re.compile("[&<>\"']").search
 _LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-class Unrenderable(MillraceError):
-    """This lead cannot be written to with this content; the text says why. The others are not touched by it."""
 
 
 def escape_html(value: str) -> str:

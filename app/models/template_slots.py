@@ -18,13 +18,13 @@ from liquid.builtin.expressions import Filter, FilteredExpression, Path, StringL
 from liquid.builtin.expressions.primitive import FalseLiteral, FloatLiteral, IntegerLiteral, TrueLiteral
 from liquid.builtin.tags.comment_tag import CommentNode
 
+from app.errors import Unrenderable
 from app.mail import Parts
 from app.models.template_filters import FILTERS, LONGEST, Scalar, text_of
 from app.models.template_html import Spot
 from app.models.template_liquid import (
     PLACES,
     PlacedNode,
-    Unrenderable,
     escape_url,
     expressions,
     parse,
