@@ -1,4 +1,4 @@
-"""PostgreSQL restarted, or its connections cut, in the middle of a campaign: workers wait, go on, and double nothing."""
+"""PostgreSQL restarted, or its connections cut, amid a campaign: workers wait, go on, and double nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def kill(servers: Servers, edition: Edition, url: str) -> None:
 def cut(servers: Servers, edition: Edition, url: str) -> None:
     with servers.postgres(edition).postgres.connect() as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname LIKE 'test_%'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND datname LIKE 'test_%'"
         )
 
 
