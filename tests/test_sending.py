@@ -261,7 +261,7 @@ def test_cancel_gives_every_lead_that_was_left_the_outcome_cancelled(runtime: Ru
 def test_a_campaign_is_launched_once(runtime: Runtime, peer: Peer) -> None:
     built = build(runtime, peer)
     launch.launch(runtime, built.organisation_id, built.campaign_id)
-    with pytest.raises((Conflict, Invalid)):
+    with pytest.raises(Conflict):
         launch.launch(runtime, built.organisation_id, built.campaign_id)
     assert progress(runtime, built.campaign_id).audience == 250
 
@@ -277,11 +277,34 @@ def test_a_launch_leaves_out_and_counts_who_must_not_be_mailed(runtime: Runtime,
         )
     found = launch.check(runtime, built.organisation_id, built.campaign_id)
     assert (found.audience, found.exclusions) == (7, {"unsubscribed": 1, "invalid": 1, "suppressed": 1})
-    assert found.faults == () and found.first is not None
+    assert found.faults == ()
     launch.launch(runtime, built.organisation_id, built.campaign_id)
     with runtime.db.begin() as conn:
         kept = world.row(conn, "SELECT audience, exclusions FROM campaign WHERE id = :id", id=built.campaign_id)
     assert kept == {"audience": 7, "exclusions": found.exclusions}
+
+
+def test_a_launch_names_everything_that_stands_in_its_way_and_changes_nothing(runtime: Runtime, peer: Peer) -> None:
+    built = build(runtime, peer, leads=0)
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE campaign SET sender_id = NULL"))
+        conn.execute(text("UPDATE content SET subject = '', compiled = NULL"))
+    assert {fault.pointer for fault in launch.check(runtime, built.organisation_id, built.campaign_id).faults} == {
+        "sender",
+        "subject",
+        "html",
+        "segment",
+    }
+    with pytest.raises(Invalid):
+        launch.launch(runtime, built.organisation_id, built.campaign_id)
+    assert state(runtime, built.campaign_id) == "draft"
+
+
+def test_a_launch_to_nobody_is_refused(runtime: Runtime, peer: Peer) -> None:
+    built = build(runtime, peer, leads=0)
+    with pytest.raises(Invalid, match="the audience is empty"):
+        launch.launch(runtime, built.organisation_id, built.campaign_id)
+    assert state(runtime, built.campaign_id) == "draft"
 
 
 def test_a_scheduled_campaign_starts_at_its_time_with_who_matches_then(runtime: Runtime, peer: Peer) -> None:

@@ -3,63 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection
+from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Fault, Invalid
 from app.flows.compose import has_unsubscribe_link
 from app.models import audience, campaign, outbox, segment
-from app.models.campaign import Campaign, Content, Sender
+from app.models.audience import Audience
+from app.models.campaign import Campaign, Content
 from app.models.field import load_fields
-from app.models.template import Compiled, preview
+from app.models.template import Compiled
 from app.runtime import Runtime
 
 EVERYONE: Mapping[str, object] = {"combinator": "and", "rules": []}
+EMPTY = Fault("segment", "Nobody would get this: the audience is empty.")
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchCheck:
-    """What a launch would do: leads to be mailed, leads left out by reason, what stands in its way, the first email."""
+    """What a launch would do: leads to be mailed, leads left out by reason, and what stands in its way."""
 
     audience: int
     exclusions: dict[str, int]
     faults: tuple[Fault, ...]
-    first: tuple[str, str, str] | None = field(default=None)  # subject, HTML, text
 
 
 def check(runtime: Runtime, organisation_id: int, campaign_id: int) -> LaunchCheck:
     """Look at everything that a launch needs, without changing anything. Raises NotFound."""
     with runtime.db.session() as session:
         found = campaign.get(session, organisation_id, campaign_id)
-        content = session.get(Content, (campaign_id, 0))
-        sender = session.get(Sender, found.sender_id) if found.sender_id else None
-        conn = session.connection()
-        faults = list(_faults(found, content, sender))
-        matched = clause(conn, organisation_id, found.segment_id)
-        counted = audience.count(conn, organisation_id, matched)
-        if not counted.included:
-            faults.append(Fault("segment", "Nobody would get this: the audience is empty."))
-        first = None
-        lead = audience.first(conn, organisation_id, matched)
-        if content is not None and content.compiled is not None and lead is not None:
-            first = preview(Compiled.from_json(content.compiled), lead)
-    return LaunchCheck(counted.included, counted.excluded, tuple(faults), first)
+        faults = _faults(session, found)
+        counted = Audience(0, {})
+        try:
+            conn = session.connection()
+            counted = audience.count(conn, organisation_id, clause(conn, organisation_id, found.segment_id))
+        except Invalid as error:
+            faults.append(Fault("segment", f"The segment needs mending: {error}"))
+        else:
+            faults.extend([] if counted.included else [EMPTY])
+    return LaunchCheck(counted.included, counted.excluded, tuple(faults))
 
 
 def launch(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
     """Send now, or at the campaign's time. Raises Invalid naming every fault, Conflict when it is no draft."""
-    faults = check(runtime, organisation_id, campaign_id).faults
-    if faults:
-        raise Invalid(faults)
-    with runtime.db.begin() as conn:
+    with runtime.db.session() as session:
+        conn = session.connection()
         row = campaign.lock(conn, organisation_id, campaign_id)
         if row["state"] != "draft":
             raise Conflict(f"The campaign is {row['state']}: it was launched already.")
+        if faults := _faults(session, campaign.get(session, organisation_id, campaign_id)):
+            raise Invalid(faults)
         if row["start_at"] is not None and row["start_at"] > campaign.now(conn):
             campaign.move(conn, campaign_id, "scheduled")
             return
-        _start(conn, row, runtime.settings.range_size)
+        if not _start(conn, row, runtime.settings.range_size):
+            raise Invalid([EMPTY])
     runtime.ring("send", runtime.settings.worker_threads)
 
 
@@ -87,13 +87,14 @@ def _start_scheduled(runtime: Runtime, organisation_id: int, campaign_id: int) -
     return True
 
 
-def _start(conn: Connection, row: Mapping[str, object], range_size: int) -> None:
+def _start(conn: Connection, row: Mapping[str, object], range_size: int) -> int:
+    """Freeze the audience as it is now; how many leads it has."""
     organisation_id, campaign_id = int(str(row["organisation_id"])), int(str(row["id"]))
     condition = _condition(conn, organisation_id, row["segment_id"])
     chosen = audience.choose(conn, organisation_id, _clause(conn, organisation_id, condition))
     campaign.move(conn, campaign_id, "sending")
     campaign.freeze(conn, campaign_id, run=1, condition=condition, audience=chosen.included, exclusions=chosen.excluded)
-    outbox.cut(conn, campaign_id, 1, range_size)
+    return outbox.cut(conn, campaign_id, 1, range_size)
 
 
 def clause(conn: Connection, organisation_id: int, segment_id: int | None) -> ColumnElement[bool]:
@@ -110,16 +111,17 @@ def _clause(conn: Connection, organisation_id: int, condition: Mapping[str, obje
     return segment.compile(segment.parse(condition, fields), fields)
 
 
-def _faults(found: Campaign, content: Content | None, sender: Sender | None) -> list[Fault]:
+def _faults(session: Session, found: Campaign) -> list[Fault]:
+    content = session.get(Content, (found.id, 0))
     faults = []
     if found.state != "draft":
         faults.append(Fault("", f"The campaign is {found.state}: it was launched already."))
-    if sender is None:
+    if found.sender_id is None:
         faults.append(Fault("sender", "Choose a sender: it says who the email is from, and which pool carries it."))
     if content is None or not content.subject.strip():
         faults.append(Fault("subject", "The subject is empty."))
     if content is None or content.compiled is None:
-        faults.append(Fault("html", "The content has faults: mend and save it first."))
+        faults.append(Fault("html", "There is no content yet: write it, then save."))
     elif not has_unsubscribe_link(Compiled.from_json(content.compiled)):
         faults.append(Fault("html", "There is no unsubscribe link: put {{ unsubscribe_url }} into a link."))
     return faults
