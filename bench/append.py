@@ -66,17 +66,19 @@ class Spent:
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--emails", type=int, default=200_000, help="emails written while measured (default 200,000)")
+    parser.add_argument("--days", type=int, default=90, help="days over which the past is spread (default 90)")
 
 
 def run(args: Namespace) -> Answer:
     """Ours, and the old design twice: a row put in when it was sent, or as queued and updated when it was sent."""
     with server(args.edition, changed={"wal_keep_size": "32GB"}) as house:  # kept: its page images are counted
-        work = _prepare(house, rows=args.rows, emails=args.emails)
+        work = _prepare(house, rows=args.rows, emails=args.emails, days=args.days)
         ours = _ours(house, work)
         old = _theirs(house, work, queued=False)
         queued = _theirs(house, work, queued=True)
     return Answer(
-        settings=house.settings | {"rows": args.rows, "emails": args.emails, "bounced": 1 / work.bounced},
+        settings=house.settings
+        | {"rows": args.rows, "emails": args.emails, "days": args.days, "bounced": 1 / work.bounced},
         ours=ours,
         rivals={"old_design": old, "old_design_queued": queued},
         reach={
@@ -86,16 +88,17 @@ def run(args: Namespace) -> Answer:
     )
 
 
-def _prepare(house: Server, *, rows: int, emails: int) -> Work:
+def _prepare(house: Server, *, rows: int, emails: int, days: int) -> Work:
     """The leads, and the same past for both."""
     with psycopg.connect(house.database_url) as conn:
         tenant = prefill.create_tenant(conn)
         say(f"{emails:,} leads")
         prefill.create_leads(conn, tenant, emails, stride=max(EVERYBODY // emails, 1))
-        say(f"{rows:,} events of the past")
-        prefill.create_events(conn, tenant, rows, leads=EVERYBODY)
+        say(f"{rows:,} events of the past, rolled up and compressed where they would be")
+        prefill.create_events(conn, tenant, rows, leads=EVERYBODY, days=days)
+        sending.catch_up(house)
         say(f"{rows:,} rows of the old design's past, and their indexes")
-        old_design.create(conn, rows=rows, leads=EVERYBODY)
+        old_design.create(conn, rows=rows, leads=EVERYBODY, days=days)
         leads = conn.execute("SELECT id, email FROM lead ORDER BY id").fetchall()
     written = [Email(10**6, tenant.user_id, int(str(i)), str(address), "Five new routes") for i, address in leads]
     return Work(tenant, written, bounced=33)

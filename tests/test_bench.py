@@ -13,7 +13,7 @@ from bench import harness, old_design, prefill
 from bench.__main__ import BENCHES, main
 
 SMALL = {
-    "append": ["--rows", "3000", "--emails", "2000"],
+    "append": ["--rows", "3000", "--emails", "2000", "--days", "3"],
     "launch": ["--leads", "5000"],
     "send": ["--leads", "2000"],
     "import": ["--rows", "3000"],
