@@ -18,6 +18,8 @@ from web.health import blueprint as health
 from web.imports import blueprint as imports
 from web.leads import blueprint as leads
 from web.previews import blueprint as previews
+from web.recipients import blueprint as recipients
+from web.reports import blueprint as reports
 from web.segments import blueprint as segments
 from web.senders import blueprint as senders
 from web.unsubscribe import blueprint as unsubscribe
@@ -25,7 +27,7 @@ from web.unsubscribe import blueprint as unsubscribe
 if TYPE_CHECKING:
     from app.runtime import Runtime
 
-BLUEPRINTS = (campaigns, previews, account, health, imports, leads, segments, senders, unsubscribe)
+BLUEPRINTS = (campaigns, previews, recipients, reports, account, health, imports, leads, segments, senders, unsubscribe)
 BODY_LIMIT = 4 * 1024 * 1024  # bytes of a request: a campaign of 1 MB, percent-encoded; the upload of leads has its own
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from flask import Flask
@@ -50,6 +50,7 @@ def init_app(app: Flask) -> None:
         attribute=attribute,
         address=address,
         in_zone=in_zone,
+        day=day,
         duration=duration,
     )
 
@@ -98,6 +99,11 @@ def when(moment: datetime | None) -> Markup:
 def in_zone(moment: datetime, zone: str) -> str:
     """A time with its zone said: "Sun 29 Mar 2026, 08:00 (Europe/Berlin)"."""
     return moment.astimezone(ZoneInfo(zone)).strftime("%a %-d %b %Y, %H:%M") + f" ({zone})"
+
+
+def day(value: date) -> str:
+    """A day, as people say it: "Sun 29 Mar 2026"."""
+    return value.strftime("%a %-d %b %Y")
 
 
 def tone(state: str) -> str:

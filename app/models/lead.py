@@ -154,6 +154,12 @@ def number_domains(conn: Connection, names: Iterable[str]) -> dict[str, int]:
     return {row.name: row.id for row in conn.execute(SQL.find_domains, {"names": wanted})}
 
 
+def find_domain(conn: Connection, name: str) -> int | None:
+    """The number of a domain that leads have, or None."""
+    row = conn.execute(SQL.find_domains, {"names": [name.strip().lower()]}).first()
+    return None if row is None else int(row.id)
+
+
 def load_time_zones(conn: Connection) -> dict[str, str]:
     """The time zones that the database can reckon in: name in small letters → name. Takes about 0.1 s."""
     return {row.name.lower(): row.name for row in conn.execute(SQL.load_time_zones)}

@@ -170,34 +170,66 @@ def sum_campaigns(conn: Connection, organisation_id: int, campaign_ids: Sequence
     return {campaign_id: sums.get(campaign_id, Figures()) for campaign_id in campaign_ids}
 
 
-def sum_days(conn: Connection, organisation_id: int, of: Period, user_id: int | None = None) -> list[Day]:
+def sum_days(
+    conn: Connection,
+    organisation_id: int,
+    of: Period,
+    user_id: int | None = None,
+    *,
+    campaign_id: int | None = None,
+    domain_id: int | None = None,
+) -> list[Day]:
     """By day and user (or one user's days): how many emails, and what happened to them on that day."""
-    rows = _over(conn, SQL.sum_days, organisation_id, of, zone=of.zone, user_id=user_id)
+    only = {"user_id": user_id, "campaign_id": campaign_id, "domain_id": domain_id}
+    rows = _over(conn, SQL.sum_days, organisation_id, of, zone=of.zone, **only)
     sums = _fold(rows, lambda row: (row.day, int(row.user_id)))
     names = _names(conn, SQL.name_users, {user for _, user in sums}, organisation_id=organisation_id)
     return [Day(day, user, names.get(user), figures) for (day, user), figures in sums.items()]
 
 
-def sum_users(conn: Connection, organisation_id: int, of: Period) -> list[Named]:
+def sum_users(
+    conn: Connection,
+    organisation_id: int,
+    of: Period,
+    *,
+    campaign_id: int | None = None,
+    domain_id: int | None = None,
+) -> list[Named]:
     """By user, who sent most first."""
-    sums = _fold(_over(conn, SQL.sum_users, organisation_id, of), lambda row: int(row.user_id))
+    rows = _over(conn, SQL.sum_users, organisation_id, of, campaign_id=campaign_id, domain_id=domain_id)
+    sums = _fold(rows, lambda row: int(row.user_id))
     return _greatest(_named(sums, _names(conn, SQL.name_users, sums, organisation_id=organisation_id)))
 
 
 def sum_campaigns_of_days(
-    conn: Connection, organisation_id: int, of: Period, user_id: int | None = None
+    conn: Connection,
+    organisation_id: int,
+    of: Period,
+    user_id: int | None = None,
+    *,
+    campaign_id: int | None = None,
+    domain_id: int | None = None,
 ) -> list[Named]:
     """By campaign of which anything happened in these days, the greatest first."""
-    rows = _over(conn, SQL.sum_campaigns_of_days, organisation_id, of, user_id=user_id)
+    only = {"user_id": user_id, "campaign_id": campaign_id, "domain_id": domain_id}
+    rows = _over(conn, SQL.sum_campaigns_of_days, organisation_id, of, **only)
     sums = _fold(rows, lambda row: int(row.campaign_id))
     return _greatest(_named(sums, _names(conn, SQL.name_campaigns, sums, organisation_id=organisation_id)))
 
 
 def sum_domains_of_days(
-    conn: Connection, organisation_id: int, of: Period, user_id: int | None = None, limit: int = 20
+    conn: Connection,
+    organisation_id: int,
+    of: Period,
+    user_id: int | None = None,
+    limit: int = 20,
+    *,
+    campaign_id: int | None = None,
+    domain_id: int | None = None,
 ) -> list[Named]:
     """By recipient domain: those that most emails went to in these days, the greatest first."""
-    rows = _over(conn, SQL.sum_domains_of_days, organisation_id, of, user_id=user_id, limit=limit)
+    only = {"user_id": user_id, "campaign_id": campaign_id, "domain_id": domain_id}
+    rows = _over(conn, SQL.sum_domains_of_days, organisation_id, of, limit=limit, **only)
     sums = _fold(rows, lambda row: int(row.domain_id))
     return _greatest(_named(sums, _names(conn, SQL.name_domains, sums)))
 

@@ -57,6 +57,8 @@ WHERE organisation_id = :organisation_id
   AND bucket >= :since
   AND bucket < :until
   AND (CAST(:user_id AS integer) IS NULL OR user_id = :user_id)
+  AND (CAST(:campaign_id AS integer) IS NULL OR campaign_id = :campaign_id)
+  AND (CAST(:domain_id AS integer) IS NULL OR domain_id = :domain_id)
 GROUP BY day, user_id, kind, machine
 ORDER BY day, user_id
 
@@ -66,6 +68,8 @@ FROM report_hour
 WHERE organisation_id = :organisation_id
   AND bucket >= :since
   AND bucket < :until
+  AND (CAST(:campaign_id AS integer) IS NULL OR campaign_id = :campaign_id)
+  AND (CAST(:domain_id AS integer) IS NULL OR domain_id = :domain_id)
 GROUP BY user_id, kind, machine
 
 -- name: sum_campaigns_of_days
@@ -75,6 +79,8 @@ WHERE organisation_id = :organisation_id
   AND bucket >= :since
   AND bucket < :until
   AND (CAST(:user_id AS integer) IS NULL OR user_id = :user_id)
+  AND (CAST(:campaign_id AS integer) IS NULL OR campaign_id = :campaign_id)
+  AND (CAST(:domain_id AS integer) IS NULL OR domain_id = :domain_id)
 GROUP BY campaign_id, kind, machine
 
 -- name: sum_domains_of_days
@@ -86,6 +92,8 @@ WITH sums AS (
       AND bucket >= :since
       AND bucket < :until
       AND (CAST(:user_id AS integer) IS NULL OR user_id = :user_id)
+      AND (CAST(:campaign_id AS integer) IS NULL OR campaign_id = :campaign_id)
+      AND (CAST(:domain_id AS integer) IS NULL OR domain_id = :domain_id)
     GROUP BY domain_id, kind, machine
 ), most AS (
     SELECT domain_id

@@ -132,6 +132,11 @@ def list_organisations(session: Session) -> list[Organisation]:
     return list(session.scalars(select(Organisation).order_by(Organisation.id)))
 
 
+def find_names(conn: Connection, organisation_id: int) -> list[tuple[int, str]]:
+    """(id, name) of an organisation's people, those who left among them: their emails are still in the reports."""
+    return [(row.id, row.name) for row in conn.execute(SQL.find_names, {"organisation_id": organisation_id})]
+
+
 def oldest(session: Session) -> User | None:
     """The first user that was ever made and may still log in."""
     return session.scalars(select(User).where(User.disabled_at.is_(None)).order_by(User.id)).first()

@@ -52,3 +52,9 @@ UPDATE "user"
 SET password_hash = :new_hash
 WHERE id = :user_id
   AND password_hash = :password_hash;
+
+-- name: find_names
+SELECT id, name
+FROM "user"
+WHERE organisation_id = :organisation_id
+ORDER BY lower(name), id;
