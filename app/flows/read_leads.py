@@ -58,7 +58,7 @@ class LeadReader:
         rejects, records, lines = self._drop_uneven(records, lines)
         if not records:
             return Leads((), (), (), ()), rejects
-        table = [list(map(str.strip, column)) for column in zip(*records, strict=True)]
+        table = [[record[place].strip() for record in records] for place in range(self.columns.width)]
         faults: dict[int, str] = {}
         emails, domains = _read_emails(table[self.columns.email], faults)
         zones = self._read_zones(table, faults)
@@ -161,20 +161,17 @@ def _read_cells(memory: _Memo | _TextColumn, given: list[str], name: str, faults
 
 def _read_emails(given: list[str], faults: dict[int, str]) -> tuple[list[str], list[str]]:
     """Addresses and their domains, "" where there is a fault."""
+    emails = [cell.lower() for cell in given]
     if "".join(given).isascii():  # only then do small letters change nothing else (see app.addresses)
-        emails = [cell.lower() for cell in given]
         domains = [found[1] if (found := match_plain(email)) else "" for email in emails]
-        if all(domains):
-            return emails, domains
-    emails, domains = [], []
-    for row, cell in enumerate(given):
-        try:
-            email, domain = read_address(cell)
-        except Invalid as error:
-            faults[row] = error.faults[0].message
-            email = domain = ""
-        emails.append(email)
-        domains.append(domain)
+    else:
+        domains = [""] * len(given)
+    for row, domain in enumerate(domains):
+        if not domain:
+            try:
+                emails[row], domains[row] = read_address(given[row])
+            except Invalid as error:
+                faults[row] = error.faults[0].message
     return emails, domains
 
 
@@ -185,12 +182,12 @@ def _merge_repeats(
     last = {email: row for row, email in enumerate(emails) if row not in faults}
     repeated = len(emails) - len(faults) - len(last)
     if repeated:
-        for row in range(len(emails) - 1, -1, -1):
-            final = row if row in faults else last[emails[row]]
-            if final != row:
-                for column, empty in [(zones, NULL), *((column, "") for column in fragments)]:
-                    if column[final] == empty:
-                        column[final] = column[row]
+        earlier = [row for row, email in enumerate(emails) if row not in faults and last[email] != row]
+        for row in reversed(earlier):
+            final = last[emails[row]]
+            for column, empty in [(zones, NULL), *((column, "") for column in fragments)]:
+                if column[final] == empty:
+                    column[final] = column[row]
     leads = Leads(emails, domains, zones, _bodies(fragments, len(emails)), repeated)
     if len(last) < len(emails):
         kept = set(last.values())
