@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from time import sleep
 from typing import Any
 
 import psycopg
@@ -57,7 +58,29 @@ def refresh_all(running: Runtime) -> None:
         return
     with psycopg.connect(running.db.url, autocommit=True) as conn:
         for level in LEVELS:
-            conn.execute(f"CALL refresh_continuous_aggregate('{level}', NULL, now() - INTERVAL '1 second')")
+            _persist(conn, f"CALL refresh_continuous_aggregate('{level}', NULL, now() - INTERVAL '1 second')")
+
+
+def run_policies(running: Runtime, kind: str) -> None:
+    """Run now what TimescaleDB's own workers would run in time; the Apache edition has none of these."""
+    with psycopg.connect(running.db.url, autocommit=True) as conn:
+        jobs = conn.execute(
+            "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = %s"
+            " AND hypertable_schema = 'public' ORDER BY job_id",
+            [kind],
+        ).fetchall()
+        for (job,) in jobs:
+            _persist(conn, f"CALL run_job({job})")
+
+
+def _persist(conn: psycopg.Connection[tuple[object, ...]], statement: str) -> None:
+    for _ in range(100):  # one of TimescaleDB's own workers may be at it
+        try:
+            conn.execute(statement)
+            return
+        except psycopg.errors.LockNotAvailable:
+            sleep(0.1)
+    raise AssertionError(f"somebody else was at it for ten seconds: {statement}")
 
 
 def sums(conn: Connection, view: str) -> dict[tuple[Any, ...], int]:

@@ -114,16 +114,25 @@ BEGIN
 END $$;
 """
 
-# Whoever inserts events logs their buckets in the same transaction: 0.4 ms for a page of 1,000.
+# Whoever inserts events logs their buckets in the same transaction. Almost all events are timed with their transaction:
+# one log row a statement is enough for them. The few that bring a time of their own are logged one by one. (Measured
+# with pages of 1,000: 0.1 ms a page; one trigger over a transition table cost 0.6 ms and a third more WAL, since COPY
+# then writes row by row.)
 TOUCH = """
-CREATE FUNCTION note_touched() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION note_now() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO touched_5min (bucket)
-    SELECT DISTINCT time_bucket('5 minutes', time) FROM added WHERE time >= report_horizon();
+    INSERT INTO touched_5min (bucket) VALUES (time_bucket('5 minutes', now()));
     RETURN NULL;
 END $$;
-CREATE TRIGGER event_touches AFTER INSERT ON event
-    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION note_touched();
+CREATE FUNCTION note_time() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF time_bucket('5 minutes', NEW.time) <> time_bucket('5 minutes', now()) AND NEW.time >= report_horizon() THEN
+        INSERT INTO touched_5min (bucket) VALUES (time_bucket('5 minutes', NEW.time));
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER event_touches_now AFTER INSERT ON event FOR EACH STATEMENT EXECUTE FUNCTION note_now();
+CREATE TRIGGER event_touches AFTER INSERT ON event FOR EACH ROW WHEN (NEW.time <> now()) EXECUTE FUNCTION note_time();
 CREATE VIEW stale_5min AS SELECT DISTINCT bucket FROM touched_5min;
 CREATE VIEW stale_hour AS
     SELECT time_bucket('1 hour', bucket) AS bucket FROM stale_5min UNION SELECT bucket FROM touched_hour;
@@ -224,6 +233,9 @@ def downgrade() -> None:
 
 
 def _unmake_aggregates() -> None:
+    # The policies first: this ends a refresh under way, which would be in the way of dropping what it refreshes.
+    for level in LEVELS:
+        op.execute(f"SELECT remove_continuous_aggregate_policy('report_{level}')")
     op.execute("SELECT remove_retention_policy('event')")
     op.execute("CALL remove_columnstore_policy('event')")
     for level in reversed(LEVELS):
@@ -234,7 +246,9 @@ def _unmake_rollups() -> None:
     for level in reversed(LEVELS):
         op.execute(f"DROP VIEW report_{level}")
     op.execute("DROP TRIGGER event_touches ON event")
-    op.execute("DROP FUNCTION note_touched()")
+    op.execute("DROP TRIGGER event_touches_now ON event")
+    op.execute("DROP FUNCTION note_time()")
+    op.execute("DROP FUNCTION note_now()")
     for level in reversed(LEVELS):
         op.execute(f"DROP VIEW stale_{level}")
     for level in LEVELS:
