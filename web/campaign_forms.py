@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from wtforms import DateTimeLocalField, RadioField, SelectField, StringField, TextAreaField
-from wtforms.validators import Optional
+from wtforms import RadioField, SelectField, StringField, TextAreaField
+from wtforms.widgets import DateTimeLocalInput
 
-from app.flows.edit_campaign import LONGEST_NAME, Draft
+from app.flows.edit_campaign import Draft
 from app.models import segment, sender
 from app.models.campaign import Campaign, Content
-from app.models.field import Fields, Type
+from app.models.field import Fields, Type, load_fields
 from web.context import me, runtime
 from web.forms import Form, choices
 from web.zones import last_zone, read_moment, write_moment
@@ -19,7 +19,7 @@ from web.zones import last_zone, read_moment, write_moment
 SAMPLE: Final = """<!doctype html>
 <html>
 <body>
-  <p>Hello {{ lead.first_name | default: "there" }},</p>
+  <p>Hello%s,</p>
 
   <p>…</p>
 
@@ -46,7 +46,7 @@ class CampaignForm(Form):
     html = TextAreaField("HTML")
     text = TextAreaField("Text", description="For readers without HTML. Left empty, it is made from the HTML.")
     when = RadioField("Sent", choices=choices(WHEN), default="now")
-    start = DateTimeLocalField("Day and time", [Optional()], format=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+    start = StringField("Day and time", widget=DateTimeLocalInput())
     zone = StringField("in the time zone")
 
     def offer(self) -> None:
@@ -69,23 +69,24 @@ class CampaignForm(Form):
             subject=self.subject.data or "",
             html=_lines(self.html.data),
             text=_lines(self.text.data),
-            start_at=self._start() if self.when.data == "later" else None,
+            start_at=self._start_at() if self.when.data == "later" else None,
         )
 
-    def _start(self) -> datetime:
-        written = self.start.raw_data[0] if self.start.raw_data else ""
-        return read_moment(written, (self.zone.data or "UTC").strip())
+    def _start_at(self) -> datetime:
+        return read_moment(self.start.data or "", (self.zone.data or "UTC").strip())
 
 
 def fresh() -> dict[str, object]:
-    """A new campaign's form: where there is but one sender it is chosen."""
-    return {"html": SAMPLE, "when": "now", "zone": last_zone()}
+    """A new campaign's form: it begins with HTML that can be sent, and greets by name where names are known."""
+    with runtime().db.begin() as conn:
+        knows_names = "attributes.first_name" in load_fields(conn, me().organisation_id)
+    greeting = ' {{ lead.first_name | default: "there" }}' if knows_names else ""
+    return {"html": SAMPLE % greeting, "when": "now", "zone": last_zone()}
 
 
 def written(found: Campaign, content: Content) -> dict[str, object]:
     """A saved campaign's form."""
     zone = last_zone()
-    start = datetime.fromisoformat(write_moment(found.start_at, zone)) if found.start_at else None
     return {
         "name": found.name,
         "sender": found.sender_id,
@@ -94,7 +95,7 @@ def written(found: Campaign, content: Content) -> dict[str, object]:
         "html": content.html,
         "text": content.text,
         "when": "later" if found.start_at else "now",
-        "start": start,
+        "start": write_moment(found.start_at, zone) if found.start_at else "",
         "zone": zone,
     }
 
@@ -107,11 +108,6 @@ def merge_fields(fields: Fields) -> list[tuple[str, str]]:
             known.append((f"{{{{ lead.{field.attribute}{FILTERS.get(field.type, '')} }}}}", field.type))
     others = [("{{ unsubscribe_url }}", "needed in a link"), ("{{ campaign.name }}", ""), ("{{ sender.name }}", "")]
     return others[:1] + known + others[1:]
-
-
-def too_long() -> int:
-    """Characters that a name may have."""
-    return LONGEST_NAME
 
 
 def _lines(value: str | None) -> str:

@@ -90,10 +90,7 @@ def check(campaign_id: int) -> str | AnyResponse:
     line = _find(campaign_id)
     if line.state != "draft":
         return _to(campaign_id)
-    try:
-        return _checklist(line, launch.check(runtime(), me().organisation_id, campaign_id))
-    except Invalid as invalid:  # the segment names what leads no longer have
-        return _checklist(line, None, invalid.faults)
+    return _checklist(line, launch.check(runtime(), me().organisation_id, campaign_id))
 
 
 @blueprint.post("/campaigns/<int:campaign_id>/launch")
