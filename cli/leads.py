@@ -79,12 +79,12 @@ def import_file(
             with rejects.open("w", encoding="utf-8-sig", newline="") as out:
                 out.writelines(import_leads.rejects_csv(runtime.db, import_id))
     _tell(found, time.monotonic() - began, as_json)
-    if found.state == "failed":
+    if found.state != "finished":
         raise SystemExit(1)
 
 
 def _collect_seldom() -> None:
-    """Rows are lists by the hundred thousand, none of them in a cycle: looking for cycles is a quarter of reading them."""
+    """Rows are lists by the hundred thousand, none in a cycle: to look for cycles is a quarter of reading them."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 
@@ -161,5 +161,5 @@ def _tell(found: LeadImport, seconds: float, as_json: bool) -> None:
     click.echo(f"{found.rows_read:,} rows in {seconds:,.1f} s ({pace:,.0f} a second), import {found.id} {found.state}")
     for name in ("added", "updated", "unchanged", "repeated", "rejected"):
         click.echo(f"{getattr(found, name):>13,}  {name}")
-    if found.error:
-        click.echo(found.error, err=True)
+    if found.state != "finished":
+        click.echo(found.error or import_leads.INTERRUPTED, err=True)

@@ -21,7 +21,7 @@ from app.db import Database
 from app.errors import LeaseLost
 from app.flows import import_leads, merge_leads
 from app.models import lead_import
-from app.models.lead_import import PROGRESS, Job, LeadImport
+from app.models.lead_import import PROGRESS, Job, LeadImport, Progress
 from app.runtime import Runtime
 
 ROOT = Path(__file__).parent.parent
@@ -144,6 +144,31 @@ def test_a_worker_that_lost_its_lease_cannot_commit(runtime: Runtime, organisati
     assert load(runtime.db, import_id).rows_read == heir.progress.rows_read
     import_leads._run(runtime.db, heir, source, lambda *_: None, lambda: False)
     assert_whole(runtime, import_id)
+
+
+def test_a_worker_whose_server_lost_its_last_batch_does_not_go_on(runtime: Runtime, organisation_id: int) -> None:
+    import_id = receive(runtime, organisation_id)
+    job = claim(runtime.db)
+    source = import_leads._stored(runtime.db, job.id)
+    shape, names = import_leads._columns(runtime.db, job, source)
+    batches = merge_leads.merge(runtime.db, job, shape, names, source)
+    next(batches)
+    with runtime.db.begin() as conn:  # a crash: the batches were committed without waiting for the disk
+        conn.execute(text("DELETE FROM lead"))
+        conn.execute(text("DELETE FROM import_reject"))
+        conn.execute(text("UPDATE import SET " + ", ".join(f"{name} = 0" for name in PROGRESS)))
+    with pytest.raises(LeaseLost):
+        list(batches)
+    lapse(runtime.db)
+    assert import_leads.run_waiting(runtime)
+    assert_whole(runtime, import_id)
+
+
+def test_an_import_whose_last_batch_was_lost_does_not_end(runtime: Runtime, organisation_id: int) -> None:
+    import_id = receive(runtime, organisation_id, b"email\na@x.de\n")
+    with pytest.raises(LeaseLost), runtime.db.begin() as conn:
+        lead_import.hold(conn, claim(runtime.db), Progress(bytes_read=13))
+    assert load(runtime.db, import_id).state == "running"
 
 
 def test_a_worker_that_slept_through_its_lease_leaves_the_end_to_others(runtime: Runtime, organisation_id: int) -> None:

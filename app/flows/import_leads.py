@@ -161,14 +161,16 @@ def _reject_lines(db: Database, import_id: int) -> Iterator[str]:
 
 def _run(db: Database, job: Job, source: Source, on_progress: OnProgress, stopping: Callable[[], bool]) -> None:
     """The import from its checkpoint to its end. A file that cannot be read ends it, with a sentence in `error`."""
+    done = job.progress
     try:
         shape, names = _columns(db, job, source)
         with closing(merge_leads.merge(db, job, shape, names, source)) as batches:
-            for progress in batches:
-                on_progress(progress, job.file_bytes)
+            for done in batches:
+                on_progress(done, job.file_bytes)
                 if stopping():
-                    break
-        _end(db, job, lead_import.put_back if stopping() else lead_import.finish)
+                    _end(db, job, lead_import.put_back)
+                    return
+        _end(db, job, lead_import.finish, done)
     except LeaseLost as error:
         log.warning("import %s: %s", job.id, error)
     except Invalid as error:
@@ -193,9 +195,9 @@ def _columns(db: Database, job: Job, source: Source) -> tuple[Shape, list[str]]:
     return shape, names
 
 
-def _end(db: Database, job: Job, how: Callable[[Connection, Job], None]) -> None:
+def _end(db: Database, job: Job, how: Callable[[Connection, Job], None], at: Progress | None = None) -> None:
     with db.begin() as conn:
-        lead_import.hold(conn, job)
+        lead_import.hold(conn, job, at)
         how(conn, job)
 
 

@@ -135,7 +135,8 @@ class _Work:
                 self.domains |= lead.number_domains(conn, unknown)
 
     def _merge(self, conn: Connection, batch: Batch) -> tuple[lead.Merged, Progress]:
-        lead_import.hold(conn, self.job)
+        lead_import.do_not_wait(conn)
+        lead_import.hold(conn, self.job, self.progress)
         merged = lead.NOTHING
         if batch.leads.emails:
             merged = lead.merge(conn, self.job.organisation_id, [batch.leads.lines(self.domains)])

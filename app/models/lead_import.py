@@ -146,10 +146,19 @@ def _job(row: RowMapping) -> Job:
     return Job(row["id"], row["organisation_id"], row["fence"], row["file_bytes"], row["columns"], progress)
 
 
-def hold(conn: Connection, job: Job) -> None:
-    """Locks the import for this transaction; raises LeaseLost when it is somebody else's by now."""
-    if conn.execute(SQL.hold, {"import_id": job.id, "fence": job.fence}).one_or_none() is None:
-        raise LeaseLost("This import was given to another worker.")
+def hold(conn: Connection, job: Job, at: Progress | None = None) -> None:
+    """Locks the import for this transaction; raises LeaseLost when it is somebody else's by now.
+
+    Or, with `at`, when its checkpoint is not there: the server has crashed, and what had not reached the disk is lost.
+    """
+    values = {"import_id": job.id, "fence": job.fence, "bytes_read": None if at is None else at.bytes_read}
+    if conn.execute(SQL.hold, values).one_or_none() is None:
+        raise LeaseLost("This import was given to another worker, or the database has lost its last steps.")
+
+
+def do_not_wait(conn: Connection) -> None:
+    """Commits this transaction without waiting for the disk. Leads and checkpoint are lost together, or not at all."""
+    conn.execute(SQL.do_not_wait)
 
 
 def keep_columns(conn: Connection, job: Job, columns: Mapping[str, Any]) -> None:

@@ -65,7 +65,12 @@ FROM import
 WHERE id = :import_id
   AND fence = :fence
   AND state = 'running'
+  AND (CAST(:bytes_read AS bigint) IS NULL OR bytes_read = :bytes_read)
 FOR UPDATE
+
+-- The end of the import waits, and with it everything before is on the disk.
+-- name: do_not_wait
+SELECT set_config('synchronous_commit', 'off', true)
 
 -- name: keep_columns
 UPDATE import
