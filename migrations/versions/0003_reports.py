@@ -125,10 +125,17 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE FUNCTION note_time() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    touched timestamptz := time_bucket('5 minutes', NEW.time);
 BEGIN
-    IF time_bucket('5 minutes', NEW.time) <> time_bucket('5 minutes', now()) AND NEW.time >= report_horizon() THEN
-        INSERT INTO touched_5min (bucket) VALUES (time_bucket('5 minutes', NEW.time));
+    -- The bucket that this transaction noted last; a rollback takes the setting and the log row back together.
+    IF touched::text = current_setting('millrace.touched', true) THEN
+        RETURN NULL;
     END IF;
+    IF touched <> time_bucket('5 minutes', now()) AND touched >= report_horizon() THEN
+        INSERT INTO touched_5min (bucket) VALUES (touched);
+    END IF;
+    PERFORM set_config('millrace.touched', touched::text, true);
     RETURN NULL;
 END $$;
 CREATE TRIGGER event_touches_now AFTER INSERT ON event FOR EACH STATEMENT EXECUTE FUNCTION note_now();
