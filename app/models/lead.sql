@@ -138,6 +138,7 @@ WITH known AS MATERIALIZED (
         SELECT suppression.reason
         FROM suppression
         WHERE suppression.organisation_id = :organisation_id AND suppression.email = known.email
+          AND (SELECT EXISTS (SELECT FROM suppression WHERE organisation_id = :organisation_id))  -- asked once
         OFFSET 0
     ) AS suppressed ON true
     WHERE known.lead_id IS NULL
