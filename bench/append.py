@@ -133,7 +133,7 @@ def _send_page(runtime: Runtime, spent: Spent) -> Page | None:
         return None
     letters = [Letter(lead.id, lead.email, (), "") for lead in page.leads]
     with spent("hand_over"):
-        handoffs = send_range._hand_over(runtime, page, letters, [])
+        handoffs = send_range.hand_over(runtime, page, letters, [])
     assert handoffs is not None
     answers = [settle.Answer(each, [Accepted(str(uuid4())) for _ in each.lead_ids]) for each in handoffs]
     with spent("settle"):

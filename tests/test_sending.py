@@ -192,8 +192,8 @@ def test_a_worker_that_died_after_handing_over_leaves_unknowns_and_no_second_mai
     launch.launch(runtime, built.organisation_id, built.campaign_id)
     page = send_range.claim(runtime)
     assert page is not None
-    letters, skipped = send_range._compose(send_range._composer(runtime, page.sending), page)
-    assert send_range._hand_over(runtime, page, letters, skipped)
+    letters, skipped = send_range.compose_page(send_range.composer_of(runtime, page.sending), page)
+    assert send_range.hand_over(runtime, page, letters, skipped)
     with runtime.db.begin() as conn:  # the worker is killed here; its lease runs out
         conn.execute(text("UPDATE outbox SET lease_until = now() - interval '1 second' WHERE state = 'leased'"))
     assert rescue.rescue_expired(runtime) == 1
@@ -219,8 +219,8 @@ def test_a_page_is_settled_once_even_when_the_reply_to_its_commit_was_lost(runti
     launch.launch(runtime, built.organisation_id, built.campaign_id)
     page = send_range.claim(runtime)
     assert page is not None
-    letters, skipped = send_range._compose(send_range._composer(runtime, page.sending), page)
-    handoffs = send_range._hand_over(runtime, page, letters, skipped)
+    letters, skipped = send_range.compose_page(send_range.composer_of(runtime, page.sending), page)
+    handoffs = send_range.hand_over(runtime, page, letters, skipped)
     assert handoffs is not None
     answers = [settle.Answer(each, [Accepted("ref")] * len(each.lead_ids)) for each in handoffs]
     settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, answers)

@@ -65,7 +65,7 @@ def stats(url: str) -> dict:
 
 def batch(leads: range, *, handoff: int = 1, key: UUID | None = None) -> Batch:
     letters = [
-        replace(each, lead_id=lead)
+        each._replace(lead_id=lead)
         for lead, each in zip(leads, letters_to(*(f"lead{n}@example.com" for n in leads)), strict=True)
     ]
     return batch_of(letters, handoff=handoff, key=key or uuid4())
@@ -191,7 +191,7 @@ def test_a_call_that_is_none_is_refused_and_counts_nothing(url: str, body: bytes
 
 def test_a_letter_without_an_unsubscribe_link_is_no_letter(url: str, provider: Provider) -> None:
     call = batch(range(1, 3))
-    bare = replace(call, letters=[replace(letter, unsubscribe_url="") for letter in call.letters])
+    bare = replace(call, letters=[letter._replace(unsubscribe_url="") for letter in call.letters])
     assert [type(outcome) for outcome in provider.send(bare)] == [Refused, Refused]
 
 
@@ -231,7 +231,7 @@ def test_the_last_letters_can_be_looked_at(url: str, provider: Provider) -> None
 def test_a_letter_cannot_act_on_the_sink_s_page(url: str, provider: Provider) -> None:
     call = batch(range(1, 2))
     hostile = '"><script>alert(1)</script>'
-    provider.send(replace(call, letters=[replace(call.letters[0], values=(hostile,), address="a@b.c")]))
+    provider.send(replace(call, letters=[call.letters[0]._replace(values=(hostile,), address="a@b.c")]))
     page = httpx.get(f"{url}/").text
     assert "<script" not in page and "sandbox srcdoc" in page
 

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from email import message_from_bytes
 from email.header import decode_header, make_header
 from pathlib import Path
@@ -139,7 +138,7 @@ def test_two_thousand_letters_arrive_each_as_it_was_meant(mailbox: Mailbox, auth
     ]
     refused = {n for n in range(1, 2001) if n % 100 == 13}
     letters = [
-        replace(each, address=f"gone{each.lead_id}@example.com") if each.lead_id in refused else each
+        each._replace(address=f"gone{each.lead_id}@example.com") if each.lead_id in refused else each
         for each in letters
     ]
     batches = [batch_of(letters[at : at + 50], handoff=at, content=content) for at in range(0, 2000, 50)]

@@ -82,9 +82,9 @@ def claim(runtime: Runtime) -> Page | None:
 def send(runtime: Runtime, page: Page) -> None:
     """Take one page all the way; a lost lease drops it, since somebody else answers for it then."""
     try:
-        composer = _composer(runtime, page.sending)
-        letters, skipped = _compose(composer, page)
-        handoffs = _hand_over(runtime, page, letters, skipped)
+        composer = composer_of(runtime, page.sending)
+        letters, skipped = compose_page(composer, page)
+        handoffs = hand_over(runtime, page, letters, skipped)
         if handoffs is None:
             return
         answers = _call(runtime, page, composer, handoffs, letters)
@@ -95,7 +95,7 @@ def send(runtime: Runtime, page: Page) -> None:
     finish.try_finish(runtime, page.sending.campaign_id)
 
 
-def _compose(composer: Composer, page: Page) -> tuple[list[Letter], list[Fact]]:
+def compose_page(composer: Composer, page: Page) -> tuple[list[Letter], list[Fact]]:
     views = [LeadView(lead.id, lead.email, lead.time_zone, lead.attributes) for lead in page.leads if lead.skip is None]
     letters, unrenderable = composer.compose(views)
     reasons = {lead.id: lead.skip for lead in page.leads if lead.skip is not None}
@@ -106,7 +106,7 @@ def _compose(composer: Composer, page: Page) -> tuple[list[Letter], list[Fact]]:
     return letters, [Fact(lead_id, domains[lead_id], Kind.SKIPPED, {"reason": r}) for lead_id, r in reasons.items()]
 
 
-def _hand_over(
+def hand_over(
     runtime: Runtime, page: Page, letters: Sequence[Letter], skipped: Sequence[Fact]
 ) -> list[handoff.HandOff] | None:
     """Write the intention: from its commit on, the page's leads may have left. None where the campaign stands still."""
@@ -160,7 +160,7 @@ def _provider(runtime: Runtime, sending: Sending) -> Provider:
     return runtime.provider(sending.pool_id, sending.pool_url)
 
 
-def _composer(runtime: Runtime, sending: Sending) -> Composer:
+def composer_of(runtime: Runtime, sending: Sending) -> Composer:
     key = (runtime.settings.base_url, sending)
     with _composers_lock:
         known = _composers.get(key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 from sqlalchemy import Connection
@@ -47,8 +48,7 @@ class Source:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """One event of a page; `detail` is kept as JSON: a reason, a provider's answer."""
 
     lead_id: int

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from app.db import Statements
+from app.db import Statements, array
 from app.errors import LeaseLost
 from app.mail import Kind
 from app.models.outbox import Lease
@@ -61,11 +61,14 @@ def write(
         "run": lease.run,
         "pool_id": pool_id,
         "variant": variant,
-        "lead_ids": list(lead_ids),
+        "lead_ids": array(lead_ids),
         "batch": batch,
     }
-    written = [HandOff(*row) for row in conn.execute(SQL.write, values)]
-    return sorted(written, key=lambda handoff: handoff.id)
+    rows = sorted(conn.execute(SQL.write, values), key=lambda row: row.id)  # ids are given out in the page's order
+    firsts = range(0, len(lead_ids), batch)
+    return [
+        HandOff(row.id, row.key, list(lead_ids[first : first + batch])) for row, first in zip(rows, firsts, strict=True)
+    ]
 
 
 def settle(conn: Connection, settled: Sequence[Settled]) -> None:

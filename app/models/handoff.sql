@@ -6,7 +6,7 @@ SELECT :range_id, :campaign_id, :run, :pool_id, :variant, gen_random_uuid(),
   FROM (SELECT CAST(:lead_ids AS bigint[]) AS lead_ids) AS page
  CROSS JOIN generate_series(1, cardinality(page.lead_ids), CAST(:batch AS integer)) AS place
  ORDER BY place
-RETURNING id, key, lead_ids
+RETURNING id, key
 
 -- name: settle
 UPDATE handoff

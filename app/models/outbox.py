@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from app.db import Statements
+from app.db import Statements, array, fetch
 from app.errors import LeaseLost
 
 SQL = Statements("outbox")
@@ -30,8 +31,7 @@ class Lease:
     lead_ids: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class PageLead:
+class PageLead(NamedTuple):
     """A lead of a page as it is now; `skip` says why it must not be mailed any more, None where it may be."""
 
     id: int
@@ -82,8 +82,8 @@ def claim(conn: Connection, campaign_id: int, owner: UUID, lease: float) -> Leas
 
 def load_page(conn: Connection, organisation_id: int, lead_ids: Sequence[int]) -> list[PageLead]:
     """The leads of a page, in the order asked; a lead erased since has skip "erased" and domain 0."""
-    rows = conn.execute(SQL.load_page, {"organisation_id": organisation_id, "lead_ids": list(lead_ids)})
-    return [PageLead(*row) for row in rows]
+    rows = fetch(conn, SQL.load_page, {"organisation_id": organisation_id, "lead_ids": array(lead_ids)})
+    return list(map(PageLead._make, rows))
 
 
 def hand_over(conn: Connection, lease: Lease, seconds: float, skipped: int) -> bool:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from liquid.ast import Node
 from liquid.builtin.content import ContentNode
@@ -40,8 +40,7 @@ ENTRY: Final = 200  # what an entry costs beside its text
 _LITERALS = (StringLiteral, IntegerLiteral, FloatLiteral, TrueLiteral, FalseLiteral)
 
 
-@dataclass(frozen=True, slots=True)
-class LeadView:
+class LeadView(NamedTuple):
     """What content may know of a lead. `attributes` are JSON scalars; one that the lead lacks has no key."""
 
     id: int
