@@ -180,6 +180,12 @@ def test_a_mapping_decides_what_columns_are(runtime: Runtime, organisation_id: i
     assert leads(runtime.db, organisation_id) == {"home@x.de": {"first_name": "Anna"}}
 
 
+def test_a_column_that_is_not_chosen_as_the_address_is_an_attribute(runtime: Runtime, organisation_id: int) -> None:
+    options = Options(mapping={"privat": "email"})
+    run(runtime.db, organisation_id, "email,privat\nwork@x.de,home@x.de\n", options)
+    assert leads(runtime.db, organisation_id) == {"home@x.de": {"email_1": "work@x.de"}}
+
+
 @pytest.mark.parametrize(
     ("file", "options", "sentence"),
     [

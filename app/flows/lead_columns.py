@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app import cells
@@ -46,7 +46,9 @@ def name_columns(header: Sequence[str], mapping: Mapping[str, str]) -> list[str]
     `mapping` (header cell → one of these) decides before the header's own words do. Raises Invalid when there is not
     exactly one address, or two columns are the same thing.
     """
-    names = [_chosen(cell, mapping) if cell in mapping else _natural(cell, place) for place, cell in enumerate(header)]
+    chosen = {cell: _chosen(cell, wanted) for cell, wanted in mapping.items()}
+    taken = set(chosen.values())
+    names = [chosen[cell] if cell in chosen else _natural(cell, place, taken) for place, cell in enumerate(header)]
     faults = [Fault(f"mapping/{cell}", "There is no such column.") for cell in mapping if cell not in header]
     faults += [
         Fault("file", f"Two columns are {name!r}: {_both(header, names, name)}. Rename one of them.")
@@ -84,17 +86,18 @@ def normal_name(text: str) -> str:
     return name[:LONGEST_NAME].rstrip("_")
 
 
-def _natural(cell: str, place: int) -> str:
+def _natural(cell: str, place: int, taken: Collection[str]) -> str:
     name = normal_name(cell)
-    if name in EMAIL_NAMES:
-        return EMAIL
-    if name in TIME_ZONE_NAMES:
-        return TIME_ZONE
+    for meaning, names in ((EMAIL, EMAIL_NAMES), (TIME_ZONE, TIME_ZONE_NAMES)):
+        if name in names and meaning not in taken:
+            return meaning
+    if name in taken or name in (EMAIL, TIME_ZONE):  # another column was chosen to be that
+        return f"{name}_{place + 1}"
     return name or f"column_{place + 1}"
 
 
-def _chosen(cell: str, mapping: Mapping[str, str]) -> str:
-    wanted = mapping[cell].strip()
+def _chosen(cell: str, wanted: str) -> str:
+    wanted = wanted.strip()
     if wanted and normal_name(wanted) != wanted:
         better = normal_name(wanted) or "first_name"
         raise Invalid.one(f"mapping/{cell}", f"{wanted!r} cannot be an attribute's name; {better!r} could.")
