@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -19,6 +22,9 @@ from web.context import me, runtime
 from web.paging import after_number, page_of
 from web.pulse import warnings
 from web.zones import keep_zone, last_zone, zone_names
+
+if TYPE_CHECKING:
+    from app.runtime import Runtime
 
 blueprint = Blueprint("campaigns", __name__)
 LIMIT = 25
@@ -132,30 +138,33 @@ def facts(campaign_id: int) -> str:
 
 @blueprint.post("/campaigns/<int:campaign_id>/pause")
 def pause(campaign_id: int) -> AnyResponse:
-    steer.pause(runtime(), me().organisation_id, campaign_id)
-    flash("Paused. What was being handed over is finished, then nothing more is sent.", "good")
-    return _to(campaign_id)
+    return _steer(campaign_id, steer.pause, "Paused. What was being handed over is finished, then nothing is sent.")
 
 
 @blueprint.post("/campaigns/<int:campaign_id>/resume")
 def resume(campaign_id: int) -> AnyResponse:
-    steer.resume(runtime(), me().organisation_id, campaign_id)
-    flash("It goes on.", "good")
-    return _to(campaign_id)
+    return _steer(campaign_id, steer.resume, "It goes on.")
 
 
 @blueprint.post("/campaigns/<int:campaign_id>/cancel")
 def cancel(campaign_id: int) -> AnyResponse:
-    gone = steer.cancel(runtime(), me().organisation_id, campaign_id)
-    flash(f"Cancelled. {gone.sent:,} of {gone.audience:,} emails had gone.", "good")
-    return _to(campaign_id)
+    return _steer(campaign_id, steer.cancel, "Cancelled. {gone.sent:,} of {gone.audience:,} emails had gone.")
 
 
 @blueprint.post("/campaigns/<int:campaign_id>/unschedule")
 def unschedule(campaign_id: int) -> AnyResponse:
-    steer.unschedule(runtime(), me().organisation_id, campaign_id)
-    flash("It is a draft again, and will not be sent before it is launched.", "good")
-    return redirect(url_for("campaigns.edit", campaign_id=campaign_id))
+    return _steer(campaign_id, steer.unschedule, "It is a draft again, and not sent before it is launched.")
+
+
+def _steer(campaign_id: int, move: Callable[[Runtime, int, int], object], sentence: str) -> AnyResponse:
+    """Make a move, or say why it came too late: the campaign went on while somebody looked at its page."""
+    try:
+        gone = move(runtime(), me().organisation_id, campaign_id)
+    except Conflict as conflict:
+        flash(str(conflict), "info")
+    else:
+        flash(sentence.format(gone=gone), "good")
+    return _to(campaign_id)
 
 
 # -- How ---------------------------------------------------------------------------------------------------------------
