@@ -99,7 +99,7 @@ def _last_line_end(raw: bytes, shape: Shape) -> int:
 
 
 def _parse(raw: bytes, shape: Shape, at: Position, *, final: bool) -> Block:
-    """The block that `raw` holds; unless that is the last of it, a record that runs beyond the end is left to the next."""
+    """The block that `raw` holds; unless `final`, a record that runs beyond its end is left to the next."""
     text, wrong = _decode(raw if shape.newline == "\n" else _translate(raw, shape), shape.encoding)
     block = None if wrong or "\0" in text else _parse_plain(text, shape.delimiter, at)
     if block is not None:
