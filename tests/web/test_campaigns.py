@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -82,9 +83,12 @@ def test_a_house_that_is_not_alive_says_so(runtime: Runtime, people: People, ann
     with runtime.db.begin() as conn:
         for kind in ("worker", "clock"):
             beat(conn, uuid4(), kind, "here", 1)
+    runtime.settings = replace(runtime.settings, redis_url="redis://127.0.0.1:1/0")
     ann.client.application.extensions.pop("pulse")
-    assert "is not running" not in ann.get("/").text
-    assert "No worker" not in ann.get("/").text
+    page = ann.get("/").text
+    assert "is not running" not in page
+    assert "No worker" not in page
+    assert "Redis is away" in page
 
 
 # -- Writing -----------------------------------------------------------------------------------------------------------

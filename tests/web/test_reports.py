@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app.models import lead
 from app.runtime import Runtime
 from tests.peers import Peer, running_sink
 from tests.web.campaign_world import add_draft, add_leads, add_sender, send_all
@@ -42,10 +43,13 @@ def test_the_question_of_who_sent_how_many_is_answered(people: People, ann: Visi
     assert "Spring 60 60" in page
 
 
-def test_a_report_can_be_asked_of_one_campaign_and_one_domain(people: People, ann: Visit, sent: int) -> None:
+def test_a_report_can_be_asked_of_one_campaign_and_one_domain(runtime: Runtime, ann: Visit, sent: int) -> None:
     asked = f"/reports?from={TODAY}&to={TODAY}&zone=UTC"
     assert "sent 60 emails" in words(ann.get(f"{asked}&campaign={sent}&domain=Example.org").text)
     assert "sent 0 emails" in words(ann.get(f"{asked}&campaign={sent + 1}").text)
+    with runtime.db.begin() as conn:
+        lead.number_domains(conn, ["elsewhere.example"])
+    assert "sent 0 emails to elsewhere.example" in words(ann.get(f"{asked}&domain=elsewhere.example").text)
     nobody = ann.get(f"{asked}&domain=nowhere.example")
     assert nobody.status_code == 422
     assert "No lead has an address at nowhere.example." in nobody.text

@@ -39,7 +39,7 @@ function draw(box, data) {
   const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1 } };
   const few = data.x.length < 7;
   const room = data.step * (few ? 2 : 0.6);
-  const ends = [data.x[0] - room, data.x.at(-1) + room];
+  const ends = [data.x[0] - room, data.x.at(-1) + room + (data.step < 86400 ? data.step : 0)]; // an hour's bar stands behind its beginning
   const options = {
     width: box.clientWidth,
     height: 240,
@@ -61,7 +61,7 @@ function draw(box, data) {
         fill: each.bar ? colour(each.colour) : undefined,
         width: each.bar ? 0 : 2,
         points: { show: !each.bar && few, size: 7 },
-        paths: each.bar ? uPlot.paths.bars({ size: [0.8, 46], radius: 0.12 }) : undefined,
+        paths: each.bar ? uPlot.paths.bars({ size: [0.8, 46], radius: 0.12, align: data.step < 86400 ? 1 : 0 }) : undefined,
         value: (_, __, ___, at) => (at === null ? "–" : amounts.format(each.values[at])),
       })),
     ],
