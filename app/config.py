@@ -39,6 +39,9 @@ def read(environ: Mapping[str, str]) -> Settings:
     """Settings from an environment mapping; raises ConfigError naming the variable and the way out."""
     database_url = _required(environ, "DATABASE_URL", "where PostgreSQL is; `millrace up` brings its own")
     lease = _number(environ, "MILLRACE_LEASE", 60.0, least=3.0)
+    deadline = _number(environ, "MILLRACE_CALL_DEADLINE", lease * 0.3, least=0.1)
+    if deadline > lease / 3:
+        raise ConfigError("MILLRACE_CALL_DEADLINE must be at most a third of MILLRACE_LEASE.")
     return Settings(
         database_url=_postgres(database_url, "DATABASE_URL"),
         reports_database_url=_postgres(environ.get("REPORTS_DATABASE_URL") or database_url, "REPORTS_DATABASE_URL"),
@@ -50,7 +53,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         provider_url=environ.get("PROVIDER_URL") or None,
         range_size=int(_number(environ, "MILLRACE_RANGE_SIZE", 1000, least=1)),
         lease=lease,
-        call_deadline=_number(environ, "MILLRACE_CALL_DEADLINE", lease * 0.3, least=0.1),
+        call_deadline=deadline,
         look_every=_number(environ, "MILLRACE_LOOK_EVERY", 3.0, least=0.1),
         worker_threads=int(_number(environ, "MILLRACE_WORKER_THREADS", 4, least=1)),
         calls=int(_number(environ, "MILLRACE_CALLS", 128, least=1)),

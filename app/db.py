@@ -66,7 +66,13 @@ class Database:
             open=True,
             close_returns=True,
             check=ConnectionPool.check_connection,
-            kwargs={"application_name": name, "connect_timeout": 5, "keepalives_idle": 15, "keepalives_interval": 5},
+            kwargs={
+                "application_name": name,
+                "connect_timeout": 5,
+                "keepalives_idle": 15,
+                "keepalives_interval": 5,
+                "tcp_user_timeout": 20_000,
+            },
         )
         self.engine = create_engine(
             "postgresql+psycopg://",
@@ -122,10 +128,12 @@ def driver(connection: Connection) -> psycopg.Connection[tuple[object, ...]]:
     return raw
 
 
-def fetch(connection: Connection, statement: TextClause, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+def fetch(
+    connection: Connection, statement: TextClause, values: Mapping[str, object], *, prepare: bool = True
+) -> list[tuple[Any, ...]]:
     """All rows as plain tuples: for a page of a thousand, where SQLAlchemy's rows would cost as much as the query."""
     with driver(connection).cursor() as cursor:
-        return cursor.execute(_pyformat(statement), values, prepare=True).fetchall()
+        return cursor.execute(_pyformat(statement), values, prepare=prepare).fetchall()
 
 
 @cache

@@ -77,11 +77,15 @@ class ProviderError(MillraceError):
 
 
 class ProviderDown(ProviderError):
-    """Nothing left us (refused connection, 429, 503): the leads go later, at no attempt. `retry_in` is in seconds."""
+    """Nothing left us (refused connection, 429, 503): the leads go later, at no attempt. `retry_in` is in seconds.
 
-    def __init__(self, message: str, raw: str = "", retry_in: float | None = None) -> None:
+    `passing`: it was our own crowding (every connection was busy), which says nothing about the provider.
+    """
+
+    def __init__(self, message: str, raw: str = "", retry_in: float | None = None, *, passing: bool = False) -> None:
         super().__init__(message, raw)
         self.retry_in = retry_in
+        self.passing = passing
 
 
 class ProviderUnsure(ProviderError):

@@ -39,7 +39,7 @@ class Runtime:
         self.stopping = threading.Event()
         self._ring = ring
         self._calls: ThreadPoolExecutor | None = None
-        self._providers: dict[int, tuple[bytes, Provider]] = {}
+        self._providers: dict[bytes, Provider] = {}
         self._lock = threading.Lock()
 
     def use_bell(self, ring: Ring) -> None:
@@ -62,21 +62,23 @@ class Runtime:
                 self._calls = ThreadPoolExecutor(self.settings.calls, thread_name_prefix="call")
             return self._calls
 
-    def provider(self, pool_id: int, url: bytes) -> Provider:
-        """The provider of a pool; `url` is the encrypted address, and a changed one opens a new provider."""
+    def provider(self, url: bytes) -> Provider:
+        """The provider at a pool's encrypted URL. Raises ConfigError where another key encrypted it.
+
+        A changed URL opens a new one; the old one is left to calls under way, and closed with the process.
+        """
         with self._lock:
-            known = self._providers.get(pool_id)
-            if known is None or known[0] != url:
-                provider = open_provider(self.vault.decrypt(url), deadline=self.settings.call_deadline)
-                # The old one is left to calls under way and closed with the process.
-                self._providers[pool_id] = known = (url, provider)
-            return known[1]
+            known = self._providers.get(url)
+            if known is None:
+                known = open_provider(self.vault.decrypt(url), deadline=self.settings.call_deadline)
+                self._providers[url] = known
+            return known
 
     def close(self) -> None:
         self.stopping.set()
         if self._calls is not None:
             self._calls.shutdown(wait=True)
-        for _, provider in self._providers.values():
+        for provider in self._providers.values():
             provider.close()
         if self.reports is not self.db:
             self.reports.close()

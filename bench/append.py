@@ -22,7 +22,7 @@ from uuid import uuid4
 
 import psycopg
 
-from app.flows import finish, launch, send_range, settle
+from app.flows import answers, finish, launch, send_range, settle
 from app.flows.send_range import Page
 from app.mail import Accepted, Kind, Letter
 from app.models import event
@@ -128,16 +128,17 @@ def _send_all(runtime: Runtime, spent: Spent) -> Page:
 
 def _send_page(runtime: Runtime, spent: Spent) -> Page | None:
     with spent("claim"):
-        page = send_range.claim(runtime)
+        lease = send_range.claim(runtime)
+        page = send_range.load(runtime, lease) if lease else None
     if page is None:
         return None
     letters = [Letter(lead.id, lead.email, (), "") for lead in page.leads]
     with spent("hand_over"):
         handoffs = send_range.hand_over(runtime, page, letters, [])
     assert handoffs is not None
-    answers = [settle.Answer(each, [Accepted(str(uuid4())) for _ in each.lead_ids]) for each in handoffs]
+    given = [answers.Answer(each, [Accepted(str(uuid4())) for _ in each.lead_ids]) for each in handoffs]
     with spent("settle"):
-        settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, answers)
+        settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, given)
     with spent("finish"):
         finish.try_finish(runtime, page.sending.campaign_id)
     return page

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text
@@ -22,6 +23,7 @@ from tests.peers import running_sink
 from tests.servers import Servers
 from workers.looking import keep_looking
 
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 LEADS = 3000
 
 
@@ -70,7 +72,7 @@ def test_a_campaign_survives_it_without_a_lost_or_doubled_lead(
         worker.join(20)
         with runtime.db.begin() as conn:
             sums = outbox.progress(conn, built.campaign_id)
-            record = event.count_outcomes(conn, built.campaign_id, 1)
+            record = event.count_outcomes(conn, built.campaign_id, 1, LONG_AGO)
         stats = peer.sink.book.stats()
     assert state == "finished"
     assert (sums.sent, sums.unknown, sums.open) == (LEADS, 0, 0)

@@ -33,22 +33,23 @@ def finish_due(runtime: Runtime) -> int:
 
 
 def _close(conn: Connection, campaign_id: int) -> str | None:
-    state = campaign.lock_state(conn, campaign_id)  # locked: of two last pages one closes the campaign
-    if state.state not in ("sending", "settling") or outbox.has_open(conn, campaign_id):
+    standing = campaign.lock_state(conn, campaign_id)  # locked: of two last pages one closes the campaign
+    if standing.state not in ("sending", "settling") or outbox.has_open(conn, campaign_id):
         return None
-    sums = outbox.progress(conn, campaign_id, state.run)
+    sums = outbox.progress(conn, campaign_id, standing.run)
     if sums.open:
         return None  # a quarantined range waits for a person
-    if state.state == "settling" and sums.unknown and not state.waited_enough:
-        return "settling"  # before the events are counted: the clock asks again every few seconds
-    fault = differences(sums, event.count_outcomes(conn, campaign_id, state.run))
+    waits = sums.unknown and not (standing.state == "settling" and standing.waited_enough)
+    if waits and standing.state == "settling":
+        return "settling"  # nothing has changed: the events need no counting
+    record = event.count_outcomes(conn, campaign_id, standing.run, standing.launched_at)
+    fault = differences(sums, record)
     if fault is not None:
         log.error("campaign %s does not add up: %s", campaign_id, fault)
         campaign.note(conn, campaign_id, f"The counts differ, so it is not finished: {fault}.")
         return None
-    to = "settling" if sums.unknown and not state.waited_enough else "finished"
-    if to != state.state:
-        campaign.move(conn, campaign_id, to)
+    to = "settling" if waits else "finished"
+    campaign.move(conn, campaign_id, to)
     return to
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.orm import Session
 
-from app.errors import Conflict, Fault, Invalid
+from app.errors import Conflict, Fault, Invalid, Unavailable
 from app.flows.compose import has_unsubscribe_link
 from app.models import audience, campaign, outbox, segment
 from app.models.audience import Audience
@@ -16,6 +17,8 @@ from app.models.campaign import Campaign, Content
 from app.models.field import load_fields
 from app.models.template import Compiled
 from app.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 EVERYONE: Mapping[str, object] = {"combinator": "and", "rules": []}
 EMPTY = Fault("segment", "Nobody would get this: the audience is empty.")
@@ -73,7 +76,11 @@ def start_due(runtime: Runtime) -> int:
             started += _start_scheduled(runtime, organisation_id, campaign_id)
         except Invalid as error:  # its segment names a field that is gone: the others must not wait for it
             with runtime.db.begin() as conn:
-                campaign.note(conn, campaign_id, f"It could not be started: {error}")
+                campaign.move(conn, campaign_id, "draft", f"It could not be started, and is a draft again: {error}")
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("campaign %s could not be started", campaign_id)
     return started
 
 

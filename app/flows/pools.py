@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from app import providers
 from app.addresses import read_address
 from app.errors import Fault, Invalid, NotFound
-from app.models import campaign
+from app.models import campaign, outbox
 from app.models.campaign import Pool, Sender
 from app.runtime import Runtime
 
@@ -57,6 +57,7 @@ def resume_pool(runtime: Runtime, organisation_id: int, pool_id: int) -> None:
         if pool is None or pool.organisation_id != organisation_id:
             raise NotFound("There is no such pool.")
         pool.state, pool.reason, pool.resume_at = "active", None, None
+        outbox.hurry(session.connection(), pool_id)
     runtime.ring("send", runtime.settings.worker_threads)
 
 

@@ -20,25 +20,33 @@ MOST_CRASHES: Final = 3
 
 
 def rescue_expired(runtime: Runtime) -> int:
-    """Free every range whose lease ran out; how many there were. Ring afterwards: they are due."""
+    """Free every range whose lease ran out, each in a transaction of its own; how many. They are rung for."""
     with runtime.db.begin() as conn:
-        ranges = outbox.expired(conn)
-        for range_id in ranges:
-            _rescue(conn, range_id)
-    if ranges:
-        runtime.ring("send", len(ranges))
-    return len(ranges)
+        expired = outbox.expired(conn)
+    rescued = 0
+    for range_id in expired:
+        with runtime.db.begin() as conn:
+            rescued += _rescue(conn, range_id)
+    if rescued:
+        runtime.ring("send", rescued)
+    return rescued
 
 
-def _rescue(conn: Connection, range_id: int) -> None:
+def _rescue(conn: Connection, range_id: int) -> bool:
+    if not outbox.lock_expired(conn, range_id):
+        return False
     standing = handoff.stand_unknown(conn, range_id)
     unknown = sum(len(each.lead_ids) for each in standing)
     state = outbox.rescue(conn, range_id, unknown, MOST_CRASHES)
     for each in standing:
         _record(conn, each)
     if state == "quarantined":
-        campaign.note(conn, outbox.campaign_of(conn, range_id), f"Range {range_id} killed {MOST_CRASHES} workers.")
+        notice = (
+            f"Range {range_id} waits for a person: {MOST_CRASHES} workers died on it. Pause and resume to try again."
+        )
+        campaign.note(conn, outbox.campaign_of(conn, range_id), notice)
     log.warning("range %s was rescued: %s, %s leads unknown", range_id, state, unknown)
+    return True
 
 
 def _record(conn: Connection, standing: Standing) -> None:

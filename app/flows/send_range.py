@@ -13,8 +13,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
 
-from app.errors import LeaseLost, ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure
+from sqlalchemy import Connection
+
+from app.errors import LeaseLost, ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure, Unavailable
 from app.flows import finish, settle
+from app.flows.answers import Answer
 from app.flows.compose import Composer
 from app.mail import Batch, Kind, Letter, Outcome
 from app.models import campaign, event, handoff, outbox
@@ -30,7 +33,8 @@ log = logging.getLogger(__name__)
 # Compiled content by campaign, variant and version; a handful at a time in one process.
 _composers: dict[tuple[str, Sending], Composer] = {}
 _composers_lock = Lock()
-_MOST_COMPOSERS = 32
+_MOST_COMPOSERS = 128
+AGAIN_IN = 60.0  # seconds until a page that could not be handed over is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,40 +63,59 @@ def drain(runtime: Runtime, seconds: float = 30.0) -> int:
     until = time.monotonic() + seconds
     pages = 0
     while time.monotonic() < until and not runtime.stopping.is_set():
-        page = claim(runtime)
-        if page is None:
+        claimed = claim(runtime)
+        if claimed is None:
             break
-        send(runtime, page)
         pages += 1
+        try:
+            send(runtime, load(runtime, claimed))
+        except Unavailable:
+            raise
+        except Exception as error:  # whatever it is, the other ranges must not wait for it
+            _give_back(runtime, claimed, error)
     return pages
 
 
-def claim(runtime: Runtime) -> Page | None:
+def claim(runtime: Runtime) -> Lease | None:
     """Lease one due range of the campaign that is served least; None where nothing is due."""
     with runtime.db.begin() as conn:
         for campaign_id in campaign.pick(conn):
             lease = outbox.claim(conn, campaign_id, runtime.id, runtime.settings.lease)
-            if lease is None:
-                continue
-            sending = campaign.load_sending(conn, campaign_id)
-            return Page(lease, sending, outbox.load_page(conn, sending.organisation_id, lease.lead_ids))
+            if lease is not None:
+                return lease
     return None
+
+
+def load(runtime: Runtime, lease: Lease) -> Page:
+    """A leased range with its campaign and its leads as they are now."""
+    with runtime.db.begin() as conn:
+        sending = campaign.load_sending(conn, lease.campaign_id)
+        return Page(lease, sending, outbox.load_page(conn, sending.organisation_id, lease.lead_ids))
 
 
 def send(runtime: Runtime, page: Page) -> None:
     """Take one page all the way; a lost lease drops it, since somebody else answers for it then."""
+    composer = composer_of(runtime, page.sending)
+    letters, skipped = compose_page(composer, page)
+    begun = time.monotonic()
     try:
-        composer = composer_of(runtime, page.sending)
-        letters, skipped = compose_page(composer, page)
         handoffs = hand_over(runtime, page, letters, skipped)
         if handoffs is None:
             return
-        answers = _call(runtime, page, composer, handoffs, letters)
-        settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, answers)
     except LeaseLost as error:
         log.warning("dropped a page of campaign %s: %s", page.sending.campaign_id, error)
         return
+    answers = _call(runtime, page, composer, handoffs, letters, begun)
+    settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, answers)
     finish.try_finish(runtime, page.sending.campaign_id)
+
+
+def _give_back(runtime: Runtime, lease: Lease, error: Exception) -> None:
+    """A page that could not even be handed over is tried again in a minute, and its owner is told."""
+    log.error("a page of campaign %s could not be sent", lease.campaign_id, exc_info=error)
+    with runtime.db.begin() as conn:
+        outbox.put_back(conn, lease, AGAIN_IN)
+        campaign.note(conn, lease.campaign_id, f"Some of it could not be sent yet: {error}"[:500])
 
 
 def compose_page(composer: Composer, page: Page) -> tuple[list[Letter], list[Fact]]:
@@ -109,41 +132,64 @@ def compose_page(composer: Composer, page: Page) -> tuple[list[Letter], list[Fac
 def hand_over(
     runtime: Runtime, page: Page, letters: Sequence[Letter], skipped: Sequence[Fact]
 ) -> list[handoff.HandOff] | None:
-    """Write the intention: from its commit on, the page's leads may have left. None where the campaign stands still."""
-    with runtime.db.begin() as conn:
-        if not outbox.hand_over(conn, page.lease, runtime.settings.lease, len(skipped)):
-            return None
-        event.append(conn, page.source, skipped)
-        return handoff.write(
-            conn,
-            page.lease,
-            [letter.lead_id for letter in letters],
-            pool_id=page.sending.pool_id,
-            variant=page.sending.variant,
-            batch=min(page.sending.batch, _provider(runtime, page.sending).capabilities.batch),
-        )
+    """Write the intention: from its commit on, the page's leads may have left. None where the campaign stands still.
+
+    Where the reply to the commit is lost, it is asked whether it happened: nothing has left us until that is known.
+    """
+    until = time.monotonic() + runtime.settings.lease / 3
+    tried = False
+    while True:
+        try:
+            with runtime.db.begin() as conn:
+                if tried and outbox.is_handed_over(conn, page.lease):
+                    return handoff.read_handed(conn, page.lease.range_id)
+                return _write(runtime, conn, page, letters, skipped)
+        except Unavailable:
+            tried = True
+            if time.monotonic() > until or runtime.stopping.wait(0.2):
+                raise
+
+
+def _write(
+    runtime: Runtime, conn: Connection, page: Page, letters: Sequence[Letter], skipped: Sequence[Fact]
+) -> list[handoff.HandOff] | None:
+    if not outbox.hand_over(conn, page.lease, runtime.settings.lease, len(skipped)):
+        return None
+    event.append(conn, page.source, skipped)
+    return handoff.write(
+        conn,
+        page.lease,
+        [letter.lead_id for letter in letters],
+        pool_id=page.sending.pool_id,
+        variant=page.sending.variant,
+        batch=min(page.sending.batch, _provider(runtime, page.sending).capabilities.batch),
+    )
 
 
 def _call(
-    runtime: Runtime, page: Page, composer: Composer, handoffs: Sequence[handoff.HandOff], letters: Sequence[Letter]
-) -> list[settle.Answer]:
-    """Make the page's calls at once; one answer a hand-off, in order."""
+    runtime: Runtime,
+    page: Page,
+    composer: Composer,
+    handoffs: Sequence[handoff.HandOff],
+    letters: Sequence[Letter],
+    begun: float,
+) -> list[Answer]:
+    """Make the page's calls at once; one answer a hand-off, in order. `begun` is from before the hand-over."""
     provider = _provider(runtime, page.sending)
-    started = time.monotonic()
     calls: list[Future[list[Outcome] | ProviderError]] = []
     first = 0
     for each in handoffs:
         last = first + len(each.lead_ids)
         batch = composer.batch(each.id, each.key, page.lease.run, letters[first:last])
-        calls.append(runtime.calls.submit(_speak, provider, batch, started + runtime.settings.lease / 3))
+        calls.append(runtime.calls.submit(_speak, provider, batch, begun + runtime.settings.lease / 3))
         first = last
-    return [settle.Answer(each, call.result()) for each, call in zip(handoffs, calls, strict=True)]
+    return [Answer(each, call.result()) for each, call in zip(handoffs, calls, strict=True)]
 
 
 def _speak(provider: Provider, batch: Batch, latest: float) -> list[Outcome] | ProviderError:
     # A process that slept past its lease must not speak: its range may be another's by now.
     if time.monotonic() > latest:
-        return ProviderDown("the call was not begun in time")
+        return ProviderDown("the call was not begun in time", passing=True)
     try:
         outcomes = provider.send(batch)
     except (ProviderDown, ProviderUnsure, ProviderRefusesUs) as error:
@@ -157,7 +203,7 @@ def _speak(provider: Provider, batch: Batch, latest: float) -> list[Outcome] | P
 
 
 def _provider(runtime: Runtime, sending: Sending) -> Provider:
-    return runtime.provider(sending.pool_id, sending.pool_url)
+    return runtime.provider(sending.pool_url)
 
 
 def composer_of(runtime: Runtime, sending: Sending) -> Composer:

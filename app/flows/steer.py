@@ -15,11 +15,12 @@ def pause(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
 
 
 def resume(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
-    """Go on with what is left. Raises Conflict, NotFound."""
+    """Go on with what is left, quarantined ranges too. Raises Conflict, NotFound."""
     with runtime.db.begin() as conn:
         if campaign.lock(conn, organisation_id, campaign_id)["state"] != "paused":
             campaign.refuse(conn, campaign_id, "resumed")
         campaign.move(conn, campaign_id, "sending")
+        outbox.release(conn, campaign_id)
     runtime.ring("send", runtime.settings.worker_threads)
 
 
@@ -35,6 +36,7 @@ def cancel(runtime: Runtime, organisation_id: int, campaign_id: int) -> Progress
     with runtime.db.begin() as conn:
         campaign.lock(conn, organisation_id, campaign_id)
         campaign.move(conn, campaign_id, "cancelled")
+        outbox.release(conn, campaign_id)
         progress = outbox.progress(conn, campaign_id)
     runtime.ring("upkeep")
     return progress

@@ -155,6 +155,7 @@ class Standing:
 
     state: str
     run: int
+    launched_at: datetime
     waited_enough: bool
 
 
@@ -227,7 +228,7 @@ def due_to_start(conn: Connection) -> Sequence[tuple[int, int]]:
 
 
 def handed_over(conn: Connection) -> list[int]:
-    """Campaigns that send, settle or were cancelled of late and have no open range: ready to be closed."""
+    """Campaigns with nothing open: those that send, and those that have been settling for a day."""
     return list(conn.execute(SQL.handed_over).scalars())
 
 

@@ -91,7 +91,7 @@ UPDATE campaign
 -- name: handed_over
 SELECT campaign.id
   FROM campaign
- WHERE campaign.state IN ('sending', 'settling')
+ WHERE (campaign.state = 'sending' OR (campaign.state = 'settling' AND campaign.updated_at < now() - interval '1 day'))
    AND NOT EXISTS (
            SELECT FROM outbox
             WHERE outbox.campaign_id = campaign.id
@@ -122,7 +122,7 @@ UPDATE pool
 
 -- A campaign whose unknowns nobody resolved stays `settling` for a day, and is finished then, still saying how many.
 -- name: lock_state
-SELECT state, run, updated_at < now() - interval '1 day' AS waited_enough
+SELECT state, run, launched_at, updated_at < now() - interval '1 day' AS waited_enough
   FROM campaign
  WHERE id = :campaign_id
    FOR UPDATE

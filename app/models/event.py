@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 import orjson
 from sqlalchemy import Connection
 
-from app.db import Statements, copy
+from app.db import Statements, copy, fetch
 from app.mail import Kind
 
 SQL = Statements("event")
@@ -69,10 +70,13 @@ def append(conn: Connection, source: Source, facts: Iterable[Fact]) -> None:
         copy(conn, TARGET, ["".join(lines)])
 
 
-def count_outcomes(conn: Connection, campaign_id: int, run: int) -> dict[str, int]:
-    """kind -> leads, from the record itself: what the reconciler holds against the ranges' sums."""
-    rows = conn.execute(SQL.count_outcomes, {"campaign_id": campaign_id, "run": run})
-    return {row.kind: int(row.leads) for row in rows}
+def count_outcomes(conn: Connection, campaign_id: int, run: int, since: datetime) -> dict[str, int]:
+    """kind -> leads, from the record itself: what a campaign's end holds against the ranges' sums.
+
+    `since` is when the campaign was launched; nothing of it is older.
+    """
+    values = {"campaign_id": campaign_id, "run": run, "since": since}
+    return {str(kind): int(leads) for kind, leads in fetch(conn, SQL.count_outcomes, values, prepare=False)}
 
 
 def _detail(detail: Mapping[str, object] | None) -> str:

@@ -37,6 +37,7 @@ class Settled:
     letters: str
     refs: Sequence[str]
     answer: str | None = None
+    lead_ids: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +87,18 @@ def settle(conn: Connection, settled: Sequence[Settled]) -> None:
 def stand_unknown(conn: Connection, range_id: int) -> list[Standing]:
     """Turn the unsettled calls of a range into unknown ones and give them."""
     return [Standing(*row) for row in conn.execute(SQL.stand_unknown, {"range_id": range_id})]
+
+
+def read_handed(conn: Connection, range_id: int) -> list[HandOff]:
+    """The calls of a range that were written and not settled, in order."""
+    return [HandOff(*row) for row in conn.execute(SQL.read_handed, {"range_id": range_id})]
+
+
+def resolve(conn: Connection, settled: Sequence[Settled]) -> set[int]:
+    """Write the outcomes of calls that stand unknown; the ids of those that still did."""
+    values = {
+        "ids": [each.handoff_id for each in settled],
+        "letters": [each.letters for each in settled],
+        "refs": ["\n".join(each.refs) for each in settled],
+    }
+    return set(conn.execute(SQL.resolve, values).scalars())

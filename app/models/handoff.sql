@@ -30,3 +30,24 @@ UPDATE handoff
  WHERE range_id = :range_id
    AND state = 'handed'
 RETURNING id, campaign_id, run, variant, pool_id, lead_ids
+
+-- name: read_handed
+SELECT id, key, lead_ids
+  FROM handoff
+ WHERE range_id = :range_id
+   AND state = 'handed'
+ ORDER BY id
+
+-- Only what stands wholly unknown: what a person or a webhook has resolved meanwhile is left as it is.
+-- name: resolve
+UPDATE handoff
+   SET state = CASE WHEN strpos(outcome.letters, 'u') > 0 THEN 'unknown' ELSE 'settled' END,
+       outcomes = outcome.letters,
+       refs = string_to_array(nullif(outcome.refs, ''), chr(10)),
+       answer = 'The answer came after the range had been taken away.',
+       settled_at = now()
+  FROM unnest(CAST(:ids AS bigint[]), CAST(:letters AS text[]), CAST(:refs AS text[])) AS outcome (id, letters, refs)
+ WHERE handoff.id = outcome.id
+   AND handoff.state = 'unknown'
+   AND length(translate(handoff.outcomes, 'u', '')) = 0
+RETURNING handoff.id

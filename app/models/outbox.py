@@ -28,6 +28,7 @@ class Lease:
     run: int
     fence: int
     attempts: int
+    put_off_for: float  # seconds since the provider first put these leads off; 0 where it never did
     lead_ids: list[int]
 
 
@@ -98,9 +99,17 @@ def hand_over(conn: Connection, lease: Lease, seconds: float, skipped: int) -> b
     return bool(row.sends)
 
 
-def put_back(conn: Connection, lease: Lease) -> None:
-    """Give a range back untouched; nothing happens where the lease was lost."""
-    conn.execute(SQL.put_back, {"range_id": lease.range_id, "fence": lease.fence})
+def is_handed_over(conn: Connection, lease: Lease) -> bool:
+    """Whether a hand-over whose reply was lost has been committed. Raises LeaseLost."""
+    done = conn.execute(SQL.is_handed_over, {"range_id": lease.range_id, "fence": lease.fence}).scalar()
+    if done is None:
+        raise LeaseLost(f"range {lease.range_id} was taken away")
+    return bool(done)
+
+
+def put_back(conn: Connection, lease: Lease, seconds: float) -> None:
+    """Give a range back that was not handed over, due again in `seconds`; nothing happens to any other."""
+    conn.execute(SQL.put_back, {"range_id": lease.range_id, "fence": lease.fence, "seconds": seconds})
 
 
 def settle(conn: Connection, lease: Lease, counts: Counts) -> None:
@@ -110,15 +119,21 @@ def settle(conn: Connection, lease: Lease, counts: Counts) -> None:
         raise LeaseLost(f"range {lease.range_id} was taken away")
 
 
-def put_off(conn: Connection, lease: Lease, lead_ids: Sequence[int], seconds: float, attempts: int) -> None:
-    """Make a later range of leads that the provider put off: due in `seconds`, after that many attempts."""
-    values = {"parent_id": lease.range_id, "lead_ids": list(lead_ids), "seconds": seconds, "attempts": attempts}
-    conn.execute(SQL.put_off, values)
+def resolve(conn: Connection, range_id: int, counts: Counts) -> None:
+    """Count leads that stood as unknown by what became of them."""
+    sums = {"sent": counts.sent, "refused": counts.refused, "failed": counts.failed}
+    conn.execute(SQL.resolve, {"range_id": range_id} | sums)
 
 
-def put_off_for(conn: Connection, range_id: int) -> float:
-    """Seconds since this range's leads were first put off; 0 for leads that never were."""
-    return float(conn.execute(SQL.put_off_for, {"range_id": range_id}).scalar_one())
+def put_off(
+    conn: Connection, lease: Lease, lead_ids: Sequence[int], *, seconds: float, attempts: int, deferred: bool
+) -> None:
+    """Make a later range of leads, due in `seconds`, after that many attempts.
+
+    `deferred`: the provider put these leads off, and the day after which they fail begins; not where it was down.
+    """
+    values = {"parent_id": lease.range_id, "lead_ids": array(lead_ids), "seconds": seconds}
+    conn.execute(SQL.put_off, values | {"attempts": attempts, "deferred": deferred})
 
 
 def progress(conn: Connection, campaign_id: int, run: int | None = None) -> Progress:
@@ -132,8 +147,23 @@ def has_open(conn: Connection, campaign_id: int) -> bool:
 
 
 def expired(conn: Connection) -> list[int]:
-    """Ranges whose lease ran out, oldest first; locked rows are left to whoever holds them."""
+    """Ranges whose lease ran out, oldest first."""
     return list(conn.execute(SQL.expired).scalars())
+
+
+def lock_expired(conn: Connection, range_id: int) -> bool:
+    """Lock a range whose lease ran out; False where it is in other hands by now."""
+    return conn.execute(SQL.lock_expired, {"range_id": range_id}).first() is not None
+
+
+def release(conn: Connection, campaign_id: int) -> None:
+    """Let the quarantined ranges of a campaign go on."""
+    conn.execute(SQL.release, {"campaign_id": campaign_id})
+
+
+def hurry(conn: Connection, pool_id: int) -> None:
+    """Make everything due that waits for a pool."""
+    conn.execute(SQL.hurry, {"pool_id": pool_id})
 
 
 def rescue(conn: Connection, range_id: int, unknown: int, most_crashes: int) -> str | None:

@@ -18,6 +18,7 @@ UPDATE outbox
   FROM next
  WHERE outbox.id = next.id
 RETURNING outbox.id, outbox.campaign_id, outbox.run, outbox.fence, outbox.attempts,
+          coalesce(extract(epoch FROM now() - outbox.deferred_since), 0)::float8 AS put_off_for,
           outbox.lead_ids[outbox.position + 1 :] AS lead_ids
 
 -- name: load_page
@@ -41,7 +42,8 @@ SELECT asked.id,
  ORDER BY asked.place
 
 -- Written before the call is made: from here on the page's leads stand in hand-offs. A paused or cancelled campaign gets
--- its range back instead, untouched. An expired lease that nobody has taken is still ours: the fence says so.
+-- its range back instead, untouched. A lease that ran out hands nothing over, though nobody has taken the range yet: the page
+-- was read long ago, and who was suppressed since would be mailed.
 -- name: hand_over
 UPDATE outbox
    SET lease_until = CASE WHEN campaign.state = 'sending' THEN now() + make_interval(secs => :lease) END,
@@ -53,17 +55,28 @@ UPDATE outbox
  WHERE outbox.id = :range_id
    AND outbox.fence = :fence
    AND outbox.state = 'leased'
+   AND outbox.lease_until > now()
+   AND outbox.position < outbox.size
    AND campaign.id = outbox.campaign_id
 RETURNING campaign.state = 'sending' AS sends
+
+-- name: is_handed_over
+SELECT position = size
+  FROM outbox
+ WHERE id = :range_id
+   AND fence = :fence
+   AND state = 'leased'
 
 -- name: put_back
 UPDATE outbox
    SET state = 'ready',
        owner = NULL,
-       lease_until = NULL
+       lease_until = NULL,
+       due_at = now() + make_interval(secs => :seconds)
  WHERE id = :range_id
    AND fence = :fence
    AND state = 'leased'
+   AND position < size
 
 -- name: settle
 UPDATE outbox
@@ -82,6 +95,14 @@ UPDATE outbox
    AND state = 'leased'
 RETURNING id
 
+-- name: resolve
+UPDATE outbox
+   SET unknown = unknown - :sent - :refused - :failed,
+       sent = sent + :sent,
+       refused = refused + :refused,
+       failed = failed + :failed
+ WHERE id = :range_id
+
 -- name: put_off
 INSERT INTO outbox (campaign_id, parent_id, run, attempts, due_at, size, first_lead, last_lead, lead_ids, deferred_since)
 SELECT campaign_id, id, run, :attempts, now() + make_interval(secs => :seconds),
@@ -89,14 +110,9 @@ SELECT campaign_id, id, run, :attempts, now() + make_interval(secs => :seconds),
        (SELECT min(lead_id) FROM unnest(CAST(:lead_ids AS bigint[])) AS lead_id),
        (SELECT max(lead_id) FROM unnest(CAST(:lead_ids AS bigint[])) AS lead_id),
        CAST(:lead_ids AS bigint[]),
-       coalesce(deferred_since, now())
+       CASE WHEN :deferred THEN coalesce(deferred_since, now()) ELSE deferred_since END
   FROM outbox
  WHERE id = :parent_id
-
--- name: put_off_for
-SELECT coalesce(extract(epoch FROM now() - deferred_since), 0)
-  FROM outbox
- WHERE id = :range_id
 
 -- A range that was put off counts its leads again as its own size, and its parent counts them as moved.
 -- name: progress
@@ -122,7 +138,14 @@ SELECT id
  WHERE state = 'leased'
    AND lease_until < now()
  ORDER BY lease_until
- LIMIT 100
+ LIMIT 1000
+
+-- name: lock_expired
+SELECT id
+  FROM outbox
+ WHERE id = :range_id
+   AND state = 'leased'
+   AND lease_until < now()
    FOR UPDATE SKIP LOCKED
 
 -- What was handed over and never settled is unknown now; what was not goes on as if nothing had happened.
@@ -148,8 +171,8 @@ WITH closing AS (
     SELECT id, campaign_id, run, position, size, lead_ids
       FROM outbox
      WHERE campaign_id = :campaign_id
-       AND state IN ('ready', 'quarantined')
-     ORDER BY id
+       AND state = 'ready'
+     ORDER BY due_at, id
      LIMIT :ranges
        FOR UPDATE SKIP LOCKED
 ), closed AS (
@@ -201,3 +224,23 @@ SELECT campaign_id
 SELECT id, domain_id
   FROM lead
  WHERE id = ANY(CAST(:lead_ids AS bigint[]))
+
+-- Ranges that waited for a person: their campaign was resumed or cancelled.
+-- name: release
+UPDATE outbox
+   SET state = 'ready',
+       crashes = 0
+ WHERE campaign_id = :campaign_id
+   AND state = 'quarantined'
+
+-- name: hurry
+UPDATE outbox
+   SET due_at = now()
+  FROM campaign
+  JOIN sender
+    ON sender.id = campaign.sender_id
+ WHERE outbox.campaign_id = campaign.id
+   AND outbox.state = 'ready'
+   AND outbox.due_at > now()
+   AND campaign.state IN ('sending', 'paused')
+   AND sender.pool_id = :pool_id

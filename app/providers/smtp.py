@@ -154,7 +154,7 @@ class Smtp:
             busy = (
                 f"All {self.account.connections} connections were busy; the pool's URL may allow more (connections=)."
             )
-            raise ProviderDown(busy, retry_in=1.0) from None
+            raise ProviderDown(busy, retry_in=1.0, passing=True) from None
         try:
             if line is not None and (fresh or line.stale):
                 line.leave()

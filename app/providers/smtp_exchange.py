@@ -30,7 +30,7 @@ def exchange(line: Line, sender: str, letters: Sequence[Written], outcomes: list
     line.write(_ahead(line, sender, letters[first : min(first + 1, stop)]))
     for at in range(first, stop):
         if monotonic() >= line.until:
-            raise ProviderDown("No time was left in this call.", retry_in=0.0)
+            raise ProviderDown("No time was left in this call.", retry_in=0.0, passing=True)
         letter, following = letters[at], letters[at + 1 : min(at + 2, stop)]
         if _foreign(line, letter):
             outcomes.append(Refused("The server takes no address beyond ASCII (no SMTPUTF8)."))

@@ -235,7 +235,7 @@ CREATE TABLE outbox (
     -- what waits was accounted for as far as it was handed over: nothing hangs between position and the counts
     CHECK (state <> 'ready' OR sent + refused + failed + skipped + cancelled + unknown + moved = position),
     CHECK ((state = 'leased') = (lease_until IS NOT NULL))
-) WITH (fillfactor = 70);
+);
 -- Out of line and uncompressed: a claim or a settle then rewrites 150 bytes, not 8 kB.
 ALTER TABLE outbox ALTER COLUMN lead_ids SET STORAGE EXTERNAL;
 CREATE INDEX outbox_ready ON outbox (campaign_id, due_at, id) WHERE state = 'ready';
@@ -262,10 +262,8 @@ CREATE TABLE handoff (
     frozen       bytea,                         -- the call itself, kept while it may be repeated under its key
     CHECK (outcomes IS NULL OR length(outcomes) = cardinality(lead_ids)),
     CHECK ((state = 'handed') = (outcomes IS NULL))
-) WITH (fillfactor = 50);
+) WITH (fillfactor = 50); -- no index knows its state: settling is an update in the same page
 CREATE INDEX handoff_range ON handoff (range_id);
-CREATE INDEX handoff_handed ON handoff (handed_at) WHERE state = 'handed';
-CREATE INDEX handoff_unknown ON handoff (campaign_id) WHERE state = 'unknown';
 -- Which processes are up: the clock's and the workers' beats. `millrace doctor` and the pages look here.
 CREATE TABLE process (
     id          uuid PRIMARY KEY,

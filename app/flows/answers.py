@@ -1,0 +1,150 @@
+"""Reading what providers answered: one outcome a lead, and what is to be written because of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from app.errors import ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure
+from app.mail import Accepted, Deferred, Kind, Outcome, Refused, Unsure
+from app.models.event import Fact
+from app.models.handoff import LETTERS, HandOff, Settled
+from app.models.outbox import Counts, PageLead
+
+# Seconds until leads that a provider put off are due again, by how often it did; the last one goes on.
+LATER: Final = (60.0, 300.0, 900.0, 3600.0)
+GIVE_UP_AFTER: Final = 24 * 3600.0
+# A provider that is down is tried again after this long, where it named no time itself.
+DOWN: Final = 30.0
+SOONEST: Final = 2.0
+LATEST: Final = 3600.0
+SHORT: Final = 500  # characters of a provider's words that an event keeps
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one call came to: outcomes, one a lead in order, or the error of the whole call."""
+
+    handoff: HandOff
+    result: Sequence[Outcome] | ProviderError
+
+
+class Wait(NamedTuple):
+    """How long leads wait: seconds, after that many attempts; `deferred` where the provider put off just these."""
+
+    seconds: float
+    attempts: int
+    deferred: bool
+
+
+@dataclass(slots=True)
+class Tally:
+    """A page's answers, read: what is to be written."""
+
+    facts: list[Fact] = field(default_factory=list)
+    settled: list[Settled] = field(default_factory=list)
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    later: dict[Wait, list[int]] = field(default_factory=dict)
+    unsure_calls: int = 0
+    pause: tuple[str, float | None] | None = None  # reason, seconds
+
+    @property
+    def counts(self) -> Counts:
+        """As a range counts them."""
+        return Counts(
+            sent=self.kinds[Kind.SENT],
+            refused=self.kinds[Kind.REFUSED],
+            failed=self.kinds[Kind.FAILED],
+            unknown=self.kinds[Kind.UNKNOWN],
+            moved=sum(map(len, self.later.values())),
+        )
+
+
+def read(answers: Sequence[Answer], leads: Sequence[PageLead], attempts: int, put_off_for: float) -> Tally:
+    """Turn answers into what is to be written. `attempts` and `put_off_for` (seconds) are the range's so far."""
+    tally = Tally()
+    domains = {lead.id: lead.domain_id for lead in leads}
+    for answer in answers:
+        if isinstance(answer.result, ProviderError):
+            _read_error(tally, answer.handoff, answer.result, attempts, domains)
+        else:
+            _read_outcomes(tally, answer.handoff, answer.result, attempts, put_off_for, domains)
+    if tally.unsure_calls * 2 > len(answers):  # one lost reply happens; a provider that loses most is left alone
+        tally.pause = tally.pause or ("Most calls came to no certain answer.", DOWN)
+    return tally
+
+
+def _read_outcomes(
+    tally: Tally,
+    handoff: HandOff,
+    outcomes: Sequence[Outcome],
+    attempts: int,
+    put_off_for: float,
+    domains: Mapping[int, int],
+) -> None:
+    letters, refs = [], []
+    for lead_id, outcome in zip(handoff.lead_ids, outcomes, strict=True):
+        match outcome:
+            case Accepted(ref):
+                kind, detail, ref_of = Kind.SENT, None, ref
+            case Refused(reason):
+                kind, detail, ref_of = Kind.REFUSED, {"reason": plain(reason, SHORT)}, ""
+            case Unsure(reason):
+                kind, detail, ref_of = Kind.UNKNOWN, {"reason": plain(reason, SHORT)}, ""
+            case Deferred(reason, retry_in):
+                wait = _wait(retry_in, attempts)
+                given_up = put_off_for + wait.seconds > GIVE_UP_AFTER
+                kind, detail, ref_of = Kind.FAILED if given_up else Kind.DEFERRED, {"reason": plain(reason, SHORT)}, ""
+                if not given_up:
+                    tally.later.setdefault(wait, []).append(lead_id)
+        letters.append(LETTERS[kind])
+        refs.append(ref_of if ref_of.isprintable() else plain(ref_of, SHORT))
+        tally.kinds[kind] += 1
+        tally.facts.append(Fact(lead_id, domains[lead_id], kind, detail))
+    tally.settled.append(Settled(handoff.id, "".join(letters), refs if any(refs) else [], lead_ids=handoff.lead_ids))
+
+
+def _wait(retry_in: float | None, attempts: int) -> Wait:
+    """The schedule, or the time that the provider named, which costs no attempt."""
+    if retry_in is None:
+        return Wait(LATER[min(attempts, len(LATER) - 1)], attempts + 1, deferred=True)
+    return Wait(_bounded(retry_in), attempts, deferred=True)
+
+
+def _bounded(seconds: float) -> float:
+    """What a provider says, within reason: "at once" would be a loop, and "next year" a campaign that never ends."""
+    return min(max(seconds, SOONEST), LATEST)
+
+
+def _read_error(
+    tally: Tally, handoff: HandOff, error: ProviderError, attempts: int, domains: Mapping[int, int]
+) -> None:
+    said = plain(str(error), SHORT)
+    match error:
+        case ProviderUnsure():
+            kind = Kind.UNKNOWN
+            tally.unsure_calls += 1
+            tally.facts += [Fact(lead_id, domains[lead_id], kind, {"reason": said}) for lead_id in handoff.lead_ids]
+        case ProviderDown(retry_in=retry_in, passing=passing):
+            kind = Kind.DEFERRED
+            seconds = _bounded(DOWN if retry_in is None else retry_in)
+            tally.later.setdefault(Wait(seconds, attempts, deferred=False), []).extend(handoff.lead_ids)
+            if not passing:
+                tally.pause = tally.pause or (said, seconds)
+        case ProviderRefusesUs():
+            kind = Kind.DEFERRED
+            tally.later.setdefault(Wait(0.0, attempts, deferred=False), []).extend(handoff.lead_ids)
+            tally.pause = (said, None)
+        case _:
+            raise error
+    tally.kinds[kind] += len(handoff.lead_ids)
+    letters = LETTERS[kind] * len(handoff.lead_ids)
+    answer = plain(f"{error} {error.raw}".strip(), 4 * SHORT)
+    tally.settled.append(Settled(handoff.id, letters, [], answer, handoff.lead_ids))
+
+
+def plain(text: str, longest: int) -> str:
+    """A stranger's words as they may be stored: no control characters (PostgreSQL takes no NUL), and not too long."""
+    return "".join(character if character.isprintable() else " " for character in text[:longest])
