@@ -218,7 +218,8 @@ def test_a_page_that_cannot_be_read_waits_alone_and_its_owner_is_told(runtime: R
     with runtime.db.begin() as conn:  # a number that JSON libraries refuse
         conn.execute(
             text(
-                "UPDATE lead SET attributes = '{\"age\": 1e400}' WHERE id IN (SELECT min(id) FROM lead WHERE organisation_id = :o)"
+                "UPDATE lead SET attributes = '{\"age\": 1e400}'"
+                " WHERE id IN (SELECT min(id) FROM lead WHERE organisation_id = :o)"
             ),
             {"o": sick.organisation_id},
         )
