@@ -119,7 +119,14 @@ def go(campaign_id: int) -> str | AnyResponse | tuple[str, int]:
 @blueprint.get("/campaigns/<int:campaign_id>")
 def show(campaign_id: int) -> str:
     line = _find(campaign_id)
-    return render_template("campaigns/show.html", each=line, pace=read_pace(line), warnings=warnings(), **_facts(line))
+    return render_template(
+        "campaigns/show.html",
+        each=line,
+        pace=read_pace(line),
+        zone=last_zone(),
+        warnings=warnings(),
+        **_facts(line),
+    )
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/progress")
