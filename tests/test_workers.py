@@ -171,7 +171,8 @@ def test_a_worker_that_is_told_to_stop_finishes_its_page_and_claims_no_other(hou
     with after.db.begin() as conn:
         sums = world.row(
             conn,
-            "SELECT count(*) FILTER (WHERE state = 'leased') AS held, sum(unknown) AS unknown, sum(sent) AS sent FROM outbox",
+            "SELECT count(*) FILTER (WHERE state = 'leased') AS held, sum(unknown) AS unknown, sum(sent) AS sent"
+            " FROM outbox",
         )
     assert (sums["held"], sums["unknown"]) == (0, 0)
     assert sums["sent"] == peer.sink.book.stats()["accepted"] < 2000

@@ -74,7 +74,7 @@ CREATE TABLE suppression (
     created_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organisation_id, email)
 );
--- One CSV file on its way into `lead`. The file itself lies in pieces in the database: web and worker may be two machines.
+-- One CSV file on its way into `lead`. It lies in pieces in the database: web and worker may be two machines.
 CREATE TABLE import (
     id              integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id integer NOT NULL REFERENCES organisation,
@@ -199,7 +199,7 @@ CREATE TABLE link (
 """
 
 WORK = """
--- Ranges. Every lead of `lead_ids` before `position` stands in a hand-off or was skipped; from `position` on nothing was
+-- Ranges. Every lead of `lead_ids` before `position` stands in a hand-off or was skipped; from there on nothing was
 -- done yet. Settled and skipped leads are counted here, so that progress is a sum over ranges.
 CREATE TABLE outbox (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
