@@ -71,7 +71,7 @@ class Span:
 def find_spans(conn: Connection, organisation_id: int, campaign_ids: Sequence[int]) -> dict[int, Span]:
     """campaign id -> its days; a campaign of which nothing was recorded, or that is not yours, has none."""
     values = {"organisation_id": organisation_id, "campaign_ids": list(campaign_ids)}
-    rows = conn.execute(report.SQL.find_span, values)
+    rows = conn.execute(SQL.find_span, values)
     return {row.campaign_id: Span(row.since, row.until) for row in rows}
 
 

@@ -74,3 +74,11 @@ WHERE event.campaign_id = :campaign_id
   AND event.time >= :since
   AND event.time < :until
 ORDER BY event.time DESC, event.kind DESC
+
+-- name: find_span
+-- The days (of UTC) in which anything happened: what reads the events themselves opens these chunks only.
+SELECT campaign_id, min(bucket) AS since, max(bucket) + INTERVAL '1 day' AS until
+FROM report_day
+WHERE organisation_id = :organisation_id
+  AND campaign_id = ANY(:campaign_ids)
+GROUP BY campaign_id

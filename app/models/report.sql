@@ -32,14 +32,6 @@ WHERE organisation_id = :organisation_id
   AND campaign_id = :campaign_id
 GROUP BY run, kind, machine
 
--- name: find_span
--- The days (of UTC) in which anything happened: what reads the events themselves opens these chunks only.
-SELECT campaign_id, min(bucket) AS since, max(bucket) + INTERVAL '1 day' AS until
-FROM report_day
-WHERE organisation_id = :organisation_id
-  AND campaign_id = ANY(:campaign_ids)
-GROUP BY campaign_id
-
 -- name: sum_campaign_hours
 SELECT bucket, kind, machine, sum(total) AS total
 FROM report_hour
