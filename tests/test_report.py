@@ -203,6 +203,22 @@ def test_days_by_campaign_and_by_domain(running: Runtime) -> None:
         ]
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata"])
+def test_every_breakdown_may_be_of_one_domain(running: Runtime, zone: str) -> None:
+    with running.db.begin() as conn:
+        record.append(conn, at(9), "sent", 10, domain_id=1)
+        record.append(conn, at(9), "sent", 20, campaign_id=2, user_id=2, domain_id=2)
+        record.append(conn, at(10), "opened", 3, domain_id=2)
+        days = report.period(DAY, DAY, zone)
+        assert [day.figures for day in report.sum_days(conn, 1, days, domain_id=2)] == [
+            Figures(opened=3),
+            Figures(sent=20),
+        ]
+        assert [(row.name, row.figures.sent) for row in report.sum_users(conn, 1, days, domain_id=1)] == [("Ada", 10)]
+        assert [row.id for row in report.sum_campaigns_of_days(conn, 1, days, domain_id=2, user_id=2)] == [2]
+        assert [row.id for row in report.sum_domains_of_days(conn, 1, days, domain_id=2)] == [2]
+
+
 def test_campaigns_are_listed_the_newest_first_by_key(running: Runtime) -> None:
     with running.db.begin() as conn:
         record.append(conn, at(9), "sent", 10)

@@ -1,4 +1,4 @@
-"""Periods: whole days of a time zone, and the view that their sums are read from."""
+"""Periods: whole days of a time zone, and the level that their sums are read from."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from app.models import report
 DAY = date(2026, 11, 16)
 
 
-def test_the_view_is_the_coarsest_that_fits() -> None:
-    views = {zone: report.period(DAY, DAY, zone).view for zone in ("UTC", "Europe/Berlin", "Asia/Kolkata")}
-    assert views == {"UTC": "report_day", "Europe/Berlin": "report_hour", "Asia/Kolkata": "report_5min"}
+def test_the_level_is_the_coarsest_that_fits() -> None:
+    levels = {zone: report.period(DAY, DAY, zone).level for zone in ("UTC", "Europe/Berlin", "Asia/Kolkata")}
+    assert levels == {"UTC": "day", "Europe/Berlin": "hour", "Asia/Kolkata": "5min"}
 
 
 def test_a_period_that_cannot_be_is_refused() -> None:

@@ -5,6 +5,7 @@ Everything here is summed from the report views (docs/reports.md); who got a cam
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from app.models.figures import Figures
 SQL = Statements("report")
 
 MOST_DAYS = 1100
+_VIEW = re.compile(r"\b(report|brief)_hour\b")
 BEGINNING, END = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 Key = TypeVar("Key", bound=Hashable)
 
@@ -69,12 +71,12 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Whole days of a time zone: from `since` up to, not including, `until`. `view` is the coarsest that fits them."""
+    """Whole days of a time zone: from `since` up to, not including, `until`; `level` is the coarsest that fits them."""
 
     since: datetime
     until: datetime
     zone: str
-    view: str
+    level: str
 
 
 def period(first: date, last: date, zone: str = "UTC") -> Period:
@@ -89,17 +91,17 @@ def period(first: date, last: date, zone: str = "UTC") -> Period:
     if days > MOST_DAYS:
         raise Invalid.one("last", f"A report spans {MOST_DAYS} days at most.")
     midnights = [_midnight(first + timedelta(days=n), place) for n in range(days + 1)]
-    return Period(midnights[0], midnights[-1], zone, _view(midnights))
+    return Period(midnights[0], midnights[-1], zone, _level(midnights))
 
 
 def _midnight(day: date, place: ZoneInfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=place).astimezone(UTC)
 
 
-def _view(midnights: Sequence[datetime]) -> str:
+def _level(midnights: Sequence[datetime]) -> str:
     if all(midnight.hour == midnight.minute == 0 for midnight in midnights):
-        return "report_day"
-    return "report_hour" if all(midnight.minute == 0 for midnight in midnights) else "report_5min"
+        return "day"
+    return "hour" if all(midnight.minute == 0 for midnight in midnights) else "5min"
 
 
 # -- One campaign ------------------------------------------------------------------------------------------------------
@@ -238,16 +240,24 @@ def sum_domains_of_days(
 
 
 def _over(
-    conn: Connection, statement: TextClause, organisation_id: int, of: Period, **values: object
+    conn: Connection,
+    statement: TextClause,
+    organisation_id: int,
+    of: Period,
+    *,
+    domain_id: int | None = None,
+    **values: object,
 ) -> Iterable[Row[Any]]:
     bounds = {"organisation_id": organisation_id, "since": of.since, "until": of.until}
-    return conn.execute(_at(of.view, statement), bounds | values)
+    only = {} if domain_id is None else {"domain_id": domain_id}
+    return conn.execute(_at(of.level, statement, one_domain=bool(only)), bounds | values | only)
 
 
 @cache
-def _at(view: str, statement: TextClause) -> TextClause:
-    """The statement over another level: it is the view's name that differs, and nothing else."""
-    return text(statement.text.replace("report_hour", view))
+def _at(level: str, statement: TextClause, *, one_domain: bool) -> TextClause:
+    """The statement over another level, or over one domain's sums: it is the view that differs, and nothing else."""
+    part = f"(SELECT * FROM report_{level} WHERE domain_id = :domain_id) AS report"  # noqa: S608 (a level is ours)
+    return text(_VIEW.sub(part if one_domain else rf"\1_{level}", statement.text))
 
 
 def _fold(rows: Iterable[Row[Any]], key: Callable[[Row[Any]], Key]) -> dict[Key, Figures]:

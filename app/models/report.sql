@@ -1,5 +1,6 @@
--- Reports: sums over the report views, never over events. report_hour stands for the level that fits the question;
--- report.py puts report_5min in its place where days begin at odd minutes, report_day where they are UTC's.
+-- Reports: sums over the report views, never over events; the brief ones wherever domain and link are not asked for.
+-- In what spans days, brief_hour and report_hour stand for the view that fits. report.py puts _5min in the place of
+-- _hour where days begin at odd minutes, _day where they are UTC's; or, for one domain, its part of report_hour.
 
 -- name: find_campaign
 SELECT id, name, owner_id, state, audience, created_at, launched_at, finished_at
@@ -20,21 +21,21 @@ LIMIT :limit
 
 -- name: sum_campaigns
 SELECT campaign_id, kind, machine, sum(total) AS total
-FROM report_day
+FROM brief_day
 WHERE organisation_id = :organisation_id
   AND campaign_id = ANY(:campaign_ids)
 GROUP BY campaign_id, kind, machine
 
 -- name: sum_runs
 SELECT run, kind, machine, sum(total) AS total
-FROM report_day
+FROM brief_day
 WHERE organisation_id = :organisation_id
   AND campaign_id = :campaign_id
 GROUP BY run, kind, machine
 
 -- name: sum_campaign_hours
 SELECT bucket, kind, machine, sum(total) AS total
-FROM report_hour
+FROM brief_hour
 WHERE organisation_id = :organisation_id
   AND campaign_id = :campaign_id
   AND bucket >= :since
@@ -44,35 +45,32 @@ ORDER BY bucket
 
 -- name: sum_days
 SELECT CAST(bucket AT TIME ZONE :zone AS date) AS day, user_id, kind, machine, sum(total) AS total
-FROM report_hour
+FROM brief_hour
 WHERE organisation_id = :organisation_id
   AND bucket >= :since
   AND bucket < :until
   AND (CAST(:user_id AS integer) IS NULL OR user_id = :user_id)
   AND (CAST(:campaign_id AS integer) IS NULL OR campaign_id = :campaign_id)
-  AND (CAST(:domain_id AS integer) IS NULL OR domain_id = :domain_id)
 GROUP BY day, user_id, kind, machine
 ORDER BY day, user_id
 
 -- name: sum_users
 SELECT user_id, kind, machine, sum(total) AS total
-FROM report_hour
+FROM brief_hour
 WHERE organisation_id = :organisation_id
   AND bucket >= :since
   AND bucket < :until
   AND (CAST(:campaign_id AS integer) IS NULL OR campaign_id = :campaign_id)
-  AND (CAST(:domain_id AS integer) IS NULL OR domain_id = :domain_id)
 GROUP BY user_id, kind, machine
 
 -- name: sum_campaigns_of_days
 SELECT campaign_id, kind, machine, sum(total) AS total
-FROM report_hour
+FROM brief_hour
 WHERE organisation_id = :organisation_id
   AND bucket >= :since
   AND bucket < :until
   AND (CAST(:user_id AS integer) IS NULL OR user_id = :user_id)
   AND (CAST(:campaign_id AS integer) IS NULL OR campaign_id = :campaign_id)
-  AND (CAST(:domain_id AS integer) IS NULL OR domain_id = :domain_id)
 GROUP BY campaign_id, kind, machine
 
 -- name: sum_domains_of_days
@@ -85,7 +83,6 @@ WITH sums AS (
       AND bucket < :until
       AND (CAST(:user_id AS integer) IS NULL OR user_id = :user_id)
       AND (CAST(:campaign_id AS integer) IS NULL OR campaign_id = :campaign_id)
-      AND (CAST(:domain_id AS integer) IS NULL OR domain_id = :domain_id)
     GROUP BY domain_id, kind, machine
 ), most AS (
     SELECT domain_id

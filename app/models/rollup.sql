@@ -57,7 +57,7 @@ SELECT alter_job(job_id, config_merge => jsonb_build_object('start_offset', (now
 FROM timescaledb_information.jobs
 WHERE proc_name = 'policy_refresh_continuous_aggregate'
   AND hypertable_schema = current_schema()
-  AND hypertable_name IN ('report_5min', 'report_hour', 'report_day')
+  AND hypertable_name ~ '^(report|brief)_(5min|hour|day)$'
 
 -- name: move_retention
 SELECT alter_job(job_id, config_merge => jsonb_build_object('drop_after', keep::text))
@@ -87,10 +87,20 @@ WITH chosen AS (
     INSERT INTO touched_hour (bucket)
     SELECT DISTINCT time_bucket('1 hour', bucket)
     FROM closed
+), brief_cleared AS (
+    DELETE FROM rollup_brief_5min
+    WHERE bucket IN (SELECT bucket FROM closed)
 ), rolled_up AS (
     INSERT INTO rollup_5min
     SELECT *
     FROM sum_5min(ARRAY(SELECT DISTINCT bucket FROM closed))
+    RETURNING *
+), brief AS (
+    INSERT INTO rollup_brief_5min (bucket, organisation_id, user_id, campaign_id, kind, pool_id, variant, run, machine,
+        message, total)
+    SELECT bucket, organisation_id, user_id, campaign_id, kind, pool_id, variant, run, machine, message, sum(total)
+    FROM rolled_up
+    GROUP BY bucket, organisation_id, user_id, campaign_id, kind, pool_id, variant, run, machine, message
 )
 SELECT count(DISTINCT bucket) AS buckets
 FROM closed
@@ -120,10 +130,20 @@ WITH chosen AS (
     INSERT INTO touched_day (bucket)
     SELECT DISTINCT time_bucket('1 day', bucket)
     FROM closed
+), brief_cleared AS (
+    DELETE FROM rollup_brief_hour
+    WHERE bucket IN (SELECT bucket FROM closed)
 ), rolled_up AS (
     INSERT INTO rollup_hour
     SELECT *
     FROM sum_hour(ARRAY(SELECT DISTINCT bucket FROM closed))
+    RETURNING *
+), brief AS (
+    INSERT INTO rollup_brief_hour (bucket, organisation_id, user_id, campaign_id, kind, pool_id, variant, run, machine,
+        message, total)
+    SELECT bucket, organisation_id, user_id, campaign_id, kind, pool_id, variant, run, machine, message, sum(total)
+    FROM rolled_up
+    GROUP BY bucket, organisation_id, user_id, campaign_id, kind, pool_id, variant, run, machine, message
 )
 SELECT count(DISTINCT bucket) AS buckets
 FROM closed
@@ -148,10 +168,20 @@ WITH chosen AS (
 ), cleared AS (
     DELETE FROM rollup_day
     WHERE bucket IN (SELECT bucket FROM closed)
+), brief_cleared AS (
+    DELETE FROM rollup_brief_day
+    WHERE bucket IN (SELECT bucket FROM closed)
 ), rolled_up AS (
     INSERT INTO rollup_day
     SELECT *
     FROM sum_day(ARRAY(SELECT DISTINCT bucket FROM closed))
+    RETURNING *
+), brief AS (
+    INSERT INTO rollup_brief_day (bucket, organisation_id, user_id, campaign_id, kind, pool_id, variant, run, machine,
+        message, total)
+    SELECT bucket, organisation_id, user_id, campaign_id, kind, pool_id, variant, run, machine, message, sum(total)
+    FROM rolled_up
+    GROUP BY bucket, organisation_id, user_id, campaign_id, kind, pool_id, variant, run, machine, message
 )
 SELECT count(DISTINCT bucket) AS buckets
 FROM closed

@@ -29,29 +29,25 @@ CREATE VIEW report_campaign AS
 
 # Left joins on primary keys: the planner leaves out those whose names a query does not ask for.
 NAMED = """
-CREATE VIEW report_{level}_named AS
+CREATE VIEW {name}_named AS
     SELECT report.bucket,
            report.organisation_id, organisation.name AS organisation,
            report.user_id, "user".name AS user_name, "user".email AS user_email,
            report.campaign_id, campaign.name AS campaign,
-           report.domain_id, domain.name AS domain,
-           report.link_id, link.url AS link,
-           report.pool_id, pool.name AS pool,
+           {details}report.pool_id, pool.name AS pool,
            report.kind, report.variant, report.run, report.machine, report.message, report.total
-    FROM report_{level} report
+    FROM {name} report
     LEFT JOIN organisation ON organisation.id = report.organisation_id
     LEFT JOIN "user" ON "user".id = report.user_id
     LEFT JOIN campaign ON campaign.id = report.campaign_id
-    LEFT JOIN domain ON domain.id = report.domain_id
-    LEFT JOIN link ON link.id = report.link_id
-    LEFT JOIN pool ON pool.id = report.pool_id;
+    LEFT JOIN pool ON pool.id = report.pool_id
 """
+DETAILS = "report.domain_id, domain.name AS domain, report.link_id, link.url AS link, "
+DETAILED = "LEFT JOIN domain ON domain.id = report.domain_id LEFT JOIN link ON link.id = report.link_id"
 
-LEVELS = ("5min", "hour", "day")
-VIEWS = (
-    *(f"report_{level}_named" for level in LEVELS),
-    *(f"report_{noun}" for noun in ("organisation", "user", "pool", "domain", "link", "campaign")),
-)
+SUMS = tuple(f"{kind}_{level}" for kind in ("report", "brief") for level in ("5min", "hour", "day"))
+NOUNS = ("organisation", "user", "pool", "domain", "link", "campaign")
+VIEWS = (*(f"{name}_named" for name in SUMS), *(f"report_{noun}" for noun in NOUNS))
 
 GRANT = """
 DO $$
@@ -65,8 +61,9 @@ END $$;
 
 def upgrade() -> None:
     op.execute(NAMES)
-    for level in LEVELS:
-        op.execute(NAMED.format(level=level))
+    for name in SUMS:
+        in_detail = name.startswith("report")
+        op.execute(NAMED.format(name=name, details=DETAILS if in_detail else "") + (DETAILED if in_detail else ""))
     op.execute(GRANT.format(views=", ".join(VIEWS)))
 
 
