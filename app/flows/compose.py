@@ -8,7 +8,7 @@ from uuid import UUID
 from app.errors import Unrenderable
 from app.mail import Batch, Letter
 from app.models.campaign import Sending
-from app.models.template import Compiled, LeadView, Shared, has_unsubscribe_link
+from app.models.template import Addressee, Compiled, Shared, has_unsubscribe_link
 from app.signing import Signer
 
 __all__ = ["Composer", "has_unsubscribe_link", "unsubscribe_base"]
@@ -29,7 +29,7 @@ class Composer:
         self._values = compiled.bind(Shared(sending.campaign_name, sending.from_name, self._base))
         self._token = signer.unsubscribe_token
 
-    def compose(self, leads: Sequence[LeadView]) -> tuple[list[Letter], list[tuple[int, str]]]:
+    def compose(self, leads: Sequence[Addressee]) -> tuple[list[Letter], list[tuple[int, str]]]:
         """A letter a lead, in order; and (lead, reason) for those whose values broke a limit, who get none."""
         letters, unrenderable = [], []
         values, token, base, campaign_id = self._values, self._token, self._base, self.sending.campaign_id

@@ -24,7 +24,7 @@ from app.models import campaign, event, handoff, outbox
 from app.models.campaign import Sending
 from app.models.event import Fact, Source
 from app.models.outbox import Lease, PageLead
-from app.models.template import Compiled, LeadView
+from app.models.template import Compiled
 from app.providers import Provider
 from app.runtime import Runtime
 
@@ -119,8 +119,7 @@ def _give_back(runtime: Runtime, lease: Lease, error: Exception) -> None:
 
 
 def compose_page(composer: Composer, page: Page) -> tuple[list[Letter], list[Fact]]:
-    views = [LeadView(lead.id, lead.email, lead.time_zone, lead.attributes) for lead in page.leads if lead.skip is None]
-    letters, unrenderable = composer.compose(views)
+    letters, unrenderable = composer.compose([lead for lead in page.leads if lead.skip is None])
     reasons = {lead.id: lead.skip for lead in page.leads if lead.skip is not None}
     reasons.update((lead_id, f"unrenderable: {reason}") for lead_id, reason in unrenderable)
     if not reasons:

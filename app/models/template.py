@@ -21,11 +21,22 @@ from app.models.template_check import MOST_FAULTS, check, known_paths
 from app.models.template_filters import LONGEST
 from app.models.template_html import Spot, find_spots
 from app.models.template_liquid import PlacedNode, parse
-from app.models.template_slots import BlockSlot, Cutter, FieldSlot, LeadView, Slot, block_fill, field_fill, is_field
+from app.models.template_slots import (
+    Addressee,
+    BlockSlot,
+    Cutter,
+    FieldSlot,
+    LeadView,
+    Slot,
+    as_mapping,
+    block_fill,
+    field_fill,
+    is_field,
+)
 from app.models.template_source import Source, read
 from app.models.template_text import make_text
 
-__all__ = ["Compiled", "LeadView", "Shared", "compile_content", "has_unsubscribe_link", "preview"]
+__all__ = ["Addressee", "Compiled", "LeadView", "Shared", "compile_content", "has_unsubscribe_link", "preview"]
 
 LONGEST_SUBJECT: Final = 500  # characters; most inboxes show fewer than a hundred
 LONGEST_BODY: Final = 500_000
@@ -50,10 +61,10 @@ class Shared:
             "unsubscribe_url": self.unsubscribe_base,
         }
 
-    def scope(self, lead: LeadView, unsubscribe_url: str) -> Mapping[str, object]:
+    def scope(self, lead: Addressee, unsubscribe_url: str) -> Mapping[str, object]:
         """What a block may name."""
         return {
-            "lead": lead.as_mapping,
+            "lead": as_mapping(lead),
             "unsubscribe_url": unsubscribe_url,
             "campaign": {"name": self.campaign},
             "sender": {"name": self.sender},
@@ -77,13 +88,13 @@ class Compiled:
         """What a provider is given once a batch."""
         return Content(version, self.subject, self.html, self.text)
 
-    def bind(self, shared: Shared) -> Callable[[LeadView, str], list[str]]:
+    def bind(self, shared: Shared) -> Callable[[Addressee, str], list[str]]:
         """(lead, unsubscribe URL) -> the slots' values, escaped for their places. The function raises Unrenderable."""
         fields = [field_fill(slot, shared.by_path) for slot in self.slots if isinstance(slot, FieldSlot)]
         blocks = [block_fill(slot) for slot in self.slots if isinstance(slot, BlockSlot)]
         most = self._most_written()
 
-        def values(lead: LeadView, url: str) -> list[str]:
+        def values(lead: Addressee, url: str) -> list[str]:
             filled = [fill(lead, url) for fill in fields]
             if blocks:
                 scope = shared.scope(lead, url)
@@ -94,7 +105,7 @@ class Compiled:
 
         return values
 
-    def values(self, lead: LeadView, unsubscribe_url: str, shared: Shared) -> list[str]:
+    def values(self, lead: Addressee, unsubscribe_url: str, shared: Shared) -> list[str]:
         """One lead's values; `bind` is for many. Raises Unrenderable."""
         return self.bind(shared)(lead, unsubscribe_url)
 
@@ -251,7 +262,7 @@ def has_unsubscribe_link(compiled: Compiled) -> bool:
 
 
 def preview(
-    compiled: Compiled, lead: LeadView, shared: Shared | None = None, unsubscribe_url: str = "#"
+    compiled: Compiled, lead: Addressee, shared: Shared | None = None, unsubscribe_url: str = "#"
 ) -> tuple[str, str, str]:
     """Subject, HTML and text as this lead would get them. Raises Unrenderable."""
     values = compiled.values(lead, unsubscribe_url, shared or Shared())

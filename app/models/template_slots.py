@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from liquid.ast import Node
 from liquid.builtin.content import ContentNode
@@ -40,18 +40,31 @@ ENTRY: Final = 200  # what an entry costs beside its text
 _LITERALS = (StringLiteral, IntegerLiteral, FloatLiteral, TrueLiteral, FalseLiteral)
 
 
-class LeadView(NamedTuple):
+class Addressee(Protocol):
     """What content may know of a lead. `attributes` are JSON scalars; one that the lead lacks has no key."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def email(self) -> str: ...
+    @property
+    def time_zone(self) -> str | None: ...
+    @property
+    def attributes(self) -> Mapping[str, object]: ...
+
+
+class LeadView(NamedTuple):
+    """A lead to write to, where nothing else is known of it."""
 
     id: int
     email: str
     time_zone: str | None
     attributes: Mapping[str, object]
 
-    @property
-    def as_mapping(self) -> Mapping[str, object]:
-        """As blocks see the lead."""
-        return {**self.attributes, "email": self.email, "time_zone": self.time_zone}
+
+def as_mapping(lead: Addressee) -> Mapping[str, object]:
+    """A lead as blocks see it."""
+    return {**lead.attributes, "email": lead.email, "time_zone": lead.time_zone}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +86,7 @@ class BlockSlot:
 
 
 Slot = FieldSlot | BlockSlot
-Fill = Callable[[LeadView, str], str]
+Fill = Callable[[Addressee, str], str]
 
 
 class Cutter:
@@ -158,12 +171,12 @@ def field_fill(slot: FieldSlot, shared: Mapping[str, str]) -> Fill:
     return lambda lead, url: write(_filtered(take(lead), filters))
 
 
-def _url(lead: LeadView, url: str) -> str:
+def _url(lead: Addressee, url: str) -> str:
     return url
 
 
 # A lead's own columns; anything else is an attribute.
-_COLUMNS: Final[Mapping[str, Callable[[LeadView], object]]] = {
+_COLUMNS: Final[Mapping[str, Callable[[Addressee], object]]] = {
     "email": lambda lead: lead.email,
     "time_zone": lambda lead: lead.time_zone,
 }
@@ -174,7 +187,7 @@ _COLUMNS: Final[Mapping[str, Callable[[LeadView], object]]] = {
 def _attribute(name: str, write: Callable[[str], str]) -> Fill:
     anywhere = write is not escape_url
 
-    def fill(lead: LeadView, url: str) -> str:
+    def fill(lead: Addressee, url: str) -> str:
         value = lead.attributes.get(name)
         if value.__class__ is str:
             text: str = value
@@ -187,7 +200,7 @@ def _attribute(name: str, write: Callable[[str], str]) -> Fill:
 def _attribute_or(name: str, instead: str, write: Callable[[str], str]) -> Fill:
     anywhere, missing = write is not escape_url, write(instead)
 
-    def fill(lead: LeadView, url: str) -> str:
+    def fill(lead: Addressee, url: str) -> str:
         value = lead.attributes.get(name)
         if value.__class__ is str and value:
             text: str = value
