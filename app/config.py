@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from app.errors import ConfigError
+
+MOST: Final = 10_000_000.0  # no number here means anything beyond
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ def read(environ: Mapping[str, str]) -> Settings:
     return Settings(
         database_url=_postgres(database_url, "DATABASE_URL"),
         reports_database_url=_postgres(environ.get("REPORTS_DATABASE_URL") or database_url, "REPORTS_DATABASE_URL"),
-        redis_url=_required(environ, "REDIS_URL", "where Redis or Valkey is; `millrace up` brings its own"),
+        redis_url=_redis(environ),
         secret_key=_secret(environ),
         base_url=_base_url(environ),
         home=home(environ),
@@ -58,7 +62,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         worker_threads=int(_number(environ, "MILLRACE_WORKER_THREADS", 4, least=1)),
         calls=int(_number(environ, "MILLRACE_CALLS", 128, least=1)),
         trusted_proxies=int(_number(environ, "TRUSTED_PROXIES", 0, least=0)),
-        log_level=environ.get("MILLRACE_LOG_LEVEL", "INFO").upper(),
+        log_level=_log_level(environ),
     )
 
 
@@ -102,6 +106,25 @@ def _number(environ: Mapping[str, str], name: str, default: float, *, least: flo
         value = float(raw)
     except ValueError:
         raise ConfigError(f"{name} must be a number, not {raw!r}.") from None
-    if value < least:
-        raise ConfigError(f"{name} must be at least {least:g}, not {raw}.")
+    if not least <= value <= MOST:  # "nan" is neither
+        raise ConfigError(f"{name} must be between {least:g} and {MOST:g}, not {raw}.")
     return value
+
+
+def _redis(environ: Mapping[str, str]) -> str:
+    url = _required(environ, "REDIS_URL", "where Redis or Valkey is; `millrace up` brings its own")
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ConfigError("REDIS_URL must begin with redis://, rediss:// or unix://.")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ConfigError("REDIS_URL has a port that is no number.") from None
+    return url
+
+
+def _log_level(environ: Mapping[str, str]) -> str:
+    level = environ.get("MILLRACE_LOG_LEVEL", "INFO").upper()
+    if level not in LOG_LEVELS:
+        raise ConfigError(f"MILLRACE_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, not {level}.")
+    return level

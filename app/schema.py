@@ -69,7 +69,7 @@ def _engine(database_url: str) -> Engine:
     def connect() -> psycopg.Connection[tuple[object, ...]]:
         try:
             return psycopg.connect(database_url, connect_timeout=10, application_name="millrace migrate")
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:  # a URL with an unknown part is a ProgrammingError
             said = " ".join(str(error).split())
             raise Unavailable(
                 f"The database cannot be reached: {said} Mend DATABASE_URL, or start the server."

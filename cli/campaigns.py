@@ -17,7 +17,7 @@ from app.runtime import Runtime
 from cli.process import runtime_of_command
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-which = click.argument("campaign_id", metavar="CAMPAIGN", type=int)
+which = click.argument("campaign_id", metavar="CAMPAIGN", type=click.IntRange(1, 2**31 - 1))
 
 
 @click.group("campaign")
@@ -27,7 +27,7 @@ def campaign() -> None:
 
 @campaign.command("list")
 @as_json
-@click.option("--limit", default=50, show_default=True, help="How many, newest first.")
+@click.option("--limit", default=50, type=click.IntRange(1, 10_000), show_default=True, help="How many, newest first.")
 def list_campaigns(as_json: bool, limit: int) -> None:
     """The newest campaigns."""
     with runtime_of_command() as runtime, runtime.db.session() as session:

@@ -16,6 +16,8 @@ from app.errors import MillraceError
 from app.models import process
 from cli.process import environment
 
+OLDEST = 160_000  # PostgreSQL 16: segments ask it whether a text is a date (pg_input_is_valid)
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -65,7 +67,7 @@ def _redis(settings: Settings) -> Finding:
             info = client.info("server")
             version = info.get("valkey_version") or info.get("redis_version")
             policy = str(client.config_get("maxmemory-policy").get("maxmemory-policy", ""))
-    except redis.RedisError as error:
+    except (redis.RedisError, ValueError) as error:
         advice = "Start it, or check REDIS_URL. Workers look for work by themselves meanwhile, every few seconds."
         return Finding("redis", False, f"cannot be reached: {error}", advice)
     if policy and policy != "noeviction":
@@ -96,7 +98,9 @@ def _database(settings: Settings, database: Database) -> Iterator[Finding]:
 
 def _server(database: Database) -> Finding:
     with database.begin() as conn:
-        version = process.server_version(conn)
+        version, number = process.server_version(conn)
+    if number < OLDEST:
+        return Finding("database", False, version, "Millrace needs PostgreSQL 16 or newer.")
     return Finding("database", True, version)
 
 

@@ -42,7 +42,9 @@ def leads() -> None:
 @click.option("--encoding", help="How the file is written, as utf-8 or cp1252; found by itself otherwise.")
 @click.option("--delimiter", type=click.Choice(list(DELIMITERS)), help="Found by itself otherwise.")
 @click.option(
-    "--rejects", type=click.Path(dir_okay=False, path_type=Path), help="Where to write rows that were not taken."
+    "--rejects",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Where to write rows that were not taken.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_file(
@@ -62,6 +64,8 @@ def import_file(
     _collect_seldom()
     options = Options(mapping=_mapping(columns), encoding=encoding, delimiter=DELIMITERS.get(delimiter or ""))
     began = time.monotonic()
+    if rejects is not None:
+        rejects.touch()  # before an hour's work, not after it
     with runtime_of_command() as runtime, _opened(file) as (stream, size), _watched(size, as_json) as watch:
         import_id = import_leads.import_stream(
             runtime.db,

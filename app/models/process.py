@@ -36,9 +36,10 @@ def alive(conn: Connection, kind: str) -> list[Process]:
     return [Process(*row) for row in conn.execute(SQL.alive, {"kind": kind})]
 
 
-def server_version(conn: Connection) -> str:
-    """PostgreSQL's own name and version."""
-    return str(conn.execute(SQL.server_version).scalar_one())
+def server_version(conn: Connection) -> tuple[str, int]:
+    """PostgreSQL's name and version for people, and as a number (160004 is 16.4)."""
+    row = conn.execute(SQL.server_version).one()
+    return f"PostgreSQL {row.version}", int(row.number)
 
 
 def timescaledb(conn: Connection) -> tuple[str | None, str | None]:

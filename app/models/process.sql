@@ -16,7 +16,8 @@ SELECT id, kind, host, pid, started_at, seen_at
  ORDER BY seen_at DESC
 
 -- name: server_version
-SELECT 'PostgreSQL ' || current_setting('server_version')
+SELECT current_setting('server_version') AS version,
+       current_setting('server_version_num') AS number
 
 -- name: timescaledb
 SELECT (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS version,
