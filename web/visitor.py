@@ -107,7 +107,14 @@ def _require_login() -> AnyResponse | None:
     if wants_json():
         raise Unauthorized("Please log in.")
     if request.headers.get("HX-Request"):  # a fragment: the whole page must go, not a piece of it
-        here = urlsplit(request.headers.get("HX-Current-URL", "")).path
-        return Response(headers={"HX-Redirect": url_for("account.log_in", next=here or None)})
+        return Response(headers={"HX-Redirect": url_for("account.log_in", next=_here())})
     wanted = request.full_path.rstrip("?") if request.method == "GET" else None
     return redirect(url_for("account.log_in", next=wanted if wanted != "/" else None))
+
+
+def _here() -> str | None:
+    """The path of the page that a fragment was asked for from; None where it names none."""
+    try:
+        return urlsplit(request.headers.get("HX-Current-URL", "")).path or None
+    except ValueError:  # "http://[x" is no address, and anybody may send it
+        return None

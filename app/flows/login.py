@@ -20,8 +20,10 @@ LIFETIME = timedelta(days=14)
 
 def log_in(db: Database, email: str, password: str) -> str | None:
     """A new login's token; None when address and password do not belong together. Hashes outside of any transaction."""
-    with db.begin() as conn:
-        credentials = user.find_credentials(conn, normalise(email))
+    email, credentials = normalise(email), None
+    if email.isprintable():  # nobody's address is not; PostgreSQL takes no text with a NUL in it
+        with db.begin() as conn:
+            credentials = user.find_credentials(conn, email)
     if not passwords.verify_password(credentials.password_hash if credentials else None, password):
         return None
     assert credentials is not None
