@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import MAXYEAR, UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from flask import Flask
@@ -88,7 +88,10 @@ def when(moment: datetime | None) -> Markup:
     """A time in UTC that app.js writes again in the reader's own zone."""
     if moment is None:
         return Markup("–")
-    utc = moment.astimezone(UTC)
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError:  # on the calendar's first or last day UTC may lie beyond it
+        utc = (datetime.max if moment.year == MAXYEAR else datetime.min).replace(tzinfo=UTC)
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
         utc.strftime("%Y-%m-%d %H:%M:%S UTC"),
@@ -98,7 +101,11 @@ def when(moment: datetime | None) -> Markup:
 
 def in_zone(moment: datetime, zone: str) -> str:
     """A time with its zone said: "Sun 29 Mar 2026, 08:00 (Europe/Berlin)"."""
-    return moment.astimezone(ZoneInfo(zone)).strftime("%a %-d %b %Y, %H:%M") + f" ({zone})"
+    try:
+        moment = moment.astimezone(ZoneInfo(zone))
+    except OverflowError:  # on the calendar's first or last day the zone's clock may lie beyond it
+        zone = moment.tzname() or "UTC"
+    return moment.strftime("%a %-d %b %Y, %H:%M") + f" ({zone})"
 
 
 def day(value: date) -> str:

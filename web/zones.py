@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from flask import session
 
 from app.errors import Invalid
+
+YEARS_AHEAD = 5  # the farthest that anything is planned; rather a slip of the keyboard than a plan
 
 
 @cache
@@ -46,11 +48,18 @@ def read_moment(written: str, zone: str, now: datetime | None = None) -> datetim
         raise Invalid.one("start", "Say when: a day and a time.") from None
     if back != datetime.fromisoformat(written).replace(tzinfo=None):
         raise Invalid.one("start", f"This time does not exist in {zone}: the clocks are put forward then.")
-    if moment <= (now or datetime.now(UTC)):
+    now = now or datetime.now(UTC)
+    if moment > now + timedelta(days=366 * YEARS_AHEAD):
+        raise Invalid.one("start", f"The day and time lie more than {YEARS_AHEAD} years ahead: choose an earlier day.")
+    if moment <= now:
         raise Invalid.one("start", f"That has passed already in {zone}: choose a later time, or send when launched.")
     return moment
 
 
 def write_moment(moment: datetime, zone: str) -> str:
     """A moment as a form's field holds it."""
-    return moment.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%dT%H:%M")
+    try:
+        moment = moment.astimezone(ZoneInfo(zone))
+    except OverflowError:  # a day that the calendar ends on: as it stands
+        pass
+    return moment.strftime("%Y-%m-%dT%H:%M")
