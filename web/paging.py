@@ -35,5 +35,10 @@ def after_number() -> int | None:
 
 def _address(**changes: object) -> str:
     kept: dict[str, object] = {**request.args.to_dict(), **(request.view_args or {}), **changes}
-    values = {name: str(value) for name, value in kept.items() if value not in (None, "")}
+    values = {name: str(value) for name, value in kept.items() if value not in (None, "") and not _steers(name)}
     return url_for(request.endpoint or "", **values)  # type: ignore[arg-type]
+
+
+def _steers(name: str) -> bool:
+    """Whether `url_for` would take a query's name for a word to itself: `endpoint`, `_scheme`, `_external`, …"""
+    return name == "endpoint" or name.startswith("_")

@@ -7,6 +7,8 @@ import logging
 import orjson
 from flask import Flask, Response, render_template, request
 from flask_wtf.csrf import CSRFError
+from psycopg.errors import NumericValueOutOfRange
+from sqlalchemy.exc import DataError
 from werkzeug.exceptions import HTTPException
 
 from app.errors import Conflict, Invalid, LeaseLost, MillraceError, NotFound, ProviderError, Unavailable
@@ -47,6 +49,8 @@ STALE = "The form was too old, or cookies are blocked. Please go back, reload th
 def init_app(app: Flask) -> None:
     app.register_error_handler(MillraceError, _ours)
     app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(DataError, _data)
+    app.register_error_handler(NumericValueOutOfRange, _too_large)
     app.register_error_handler(Exception, _unforeseen)
 
 
@@ -75,6 +79,16 @@ def _http(error: HTTPException) -> Response:
     if status == 429:
         response.headers["Retry-After"] = "60"
     return response
+
+
+def _data(error: DataError) -> Response:
+    return _too_large(error) if isinstance(error.orig, NumericValueOutOfRange) else _unforeseen(error)
+
+
+def _too_large(error: Exception) -> Response:
+    """An id that no column can hold is nobody's id. Logged, for a sum of ours that overflows would end here too."""
+    log.warning("%s %s: a number is out of range", request.method, request.path)
+    return _answer(404, SENTENCES[404])
 
 
 def _unforeseen(error: Exception) -> Response:

@@ -116,7 +116,7 @@ def _asked(conn: Connection) -> Asked:
         request.args.get("user", type=int),
         request.args.get("campaign", type=int),
         domain,
-        lead.find_domain(conn, domain) if domain else None,
+        lead.find_domain(conn, domain) if domain and domain.isprintable() else None,
     )
 
 

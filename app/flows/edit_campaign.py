@@ -80,6 +80,8 @@ def _check(session: Session, organisation_id: int, draft: Draft) -> dict[str, ob
         faults.append(Fault("name", "Give the campaign a name."))
     elif len(draft.name) > LONGEST_NAME:
         faults.append(Fault("name", f"The name is longer than {LONGEST_NAME} characters."))
+    elif "\0" in draft.name:
+        faults.append(Fault("name", "The name has a NUL character in it, which cannot be kept."))
     if draft.sender_id is not None:
         sender = session.get(Sender, draft.sender_id)
         if sender is None or sender.organisation_id != organisation_id:

@@ -15,6 +15,8 @@ from app.runtime import Runtime
 def add_pool(runtime: Runtime, organisation_id: int, name: str, url: str, batch: int = 50) -> int:
     """Add a provider account; its id. The URL is kept encrypted. Raises Invalid naming "name", "url" or "batch"."""
     faults = [] if name.strip() else [Fault("name", "Give the pool a name.")]
+    if any(ord(character) < 32 for character in name.strip()):
+        faults.append(Fault("name", "Write the pool's name in one line."))
     try:
         providers.check(url)
     except Invalid as error:

@@ -23,6 +23,7 @@ from app.models.figures import Figures
 SQL = Statements("report")
 
 MOST_DAYS = 1100
+FIRST_YEAR, LAST_YEAR = 2000, 2200  # nothing was sent before; at 9999 the calendar has no next midnight
 _VIEW = re.compile(r"\b(report|brief)_hour\b")
 BEGINNING, END = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 Key = TypeVar("Key", bound=Hashable)
@@ -90,6 +91,9 @@ def period(first: date, last: date, zone: str = "UTC") -> Period:
         raise Invalid.one("last", "The last day lies before the first.")
     if days > MOST_DAYS:
         raise Invalid.one("last", f"A report spans {MOST_DAYS} days at most.")
+    for name, asked in (("first", first), ("last", last)):
+        if not FIRST_YEAR <= asked.year <= LAST_YEAR:
+            raise Invalid.one(name, f"The {name} day lies outside of the years {FIRST_YEAR} to {LAST_YEAR}.")
     midnights = [_midnight(first + timedelta(days=n), place) for n in range(days + 1)]
     return Period(midnights[0], midnights[-1], zone, _level(midnights))
 
