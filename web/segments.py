@@ -23,8 +23,8 @@ from web.json_lines import lines_of
 from web.segment_examples import examples
 
 blueprint = Blueprint("segments", __name__)
-QUICK = 2.0  # seconds that a first count may take
-PATIENT = 20.0  # seconds for the second try
+QUICK = 2.0  # seconds that a first count and its sample may take together
+PATIENT = 20.0  # seconds for both on the second try
 EVERYONE = {"combinator": "and", "rules": []}
 
 
@@ -120,11 +120,11 @@ def _look(conn: Connection, text: str, seconds: float) -> Preview:
         lines = lines_of(text)
         return Preview(faults=tuple((fault, lines.get(fault.pointer)) for fault in invalid.faults))
     clause = segment.compile(condition, fields)
-    sample = segment.sample_within(conn, me().organisation_id, clause, QUICK)
+    found = segment.preview(conn, me().organisation_id, clause, seconds / 2)  # to each of its two questions
     return Preview(
         sentence=segment.describe(condition, fields),
-        count=segment.count_within(conn, me().organisation_id, clause, seconds),
-        sample=None if sample is None else tuple(sample),
+        count=found.leads,
+        sample=None if found.sample is None else tuple(found.sample),
     )
 
 
