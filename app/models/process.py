@@ -36,6 +36,11 @@ def alive(conn: Connection, kind: str) -> list[Process]:
     return [Process(*row) for row in conn.execute(SQL.alive, {"kind": kind})]
 
 
+def ping(conn: Connection) -> None:
+    """Ask the database for nothing but an answer."""
+    conn.execute(SQL.ping)
+
+
 def server_version(conn: Connection) -> tuple[str, int]:
     """PostgreSQL's name and version for people, and as a number (160004 is 16.4)."""
     row = conn.execute(SQL.server_version).one()

@@ -15,6 +15,9 @@ SELECT id, kind, host, pid, started_at, seen_at
    AND seen_at > now() - interval '30 seconds'
  ORDER BY seen_at DESC
 
+-- name: ping
+SELECT 1
+
 -- name: server_version
 SELECT current_setting('server_version') AS version,
        current_setting('server_version_num') AS number
