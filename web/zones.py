@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
@@ -10,7 +11,7 @@ from flask import session
 
 from app.errors import Invalid
 
-YEARS_AHEAD = 5  # the farthest that anything is planned; rather a slip of the keyboard than a plan
+AHEAD = timedelta(days=5 * 366)  # whatever lies farther is a slip of the keyboard, not a plan
 
 
 @cache
@@ -38,19 +39,21 @@ def is_zone(name: str) -> bool:
 
 
 def read_moment(written: str, zone: str, now: datetime | None = None) -> datetime:
-    """A future moment from "2026-03-29T02:30" in a zone, as UTC. Raises Invalid naming "start" or "zone"."""
+    """A moment of the next 5 years from "2026-03-29T02:30" in a zone, as UTC. Raises Invalid: "start" or "zone"."""
     if not is_zone(zone):
         raise Invalid.one("zone", f"There is no time zone named “{zone}”: Europe/Berlin is one, UTC another.")
+    now = now or datetime.now(UTC)
     try:
-        moment = datetime.fromisoformat(written).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+        local = datetime.fromisoformat(written).replace(tzinfo=None)
+        # Before any reckoning with zones, which ends with the calendar; half a day more or less is no matter here.
+        if local - now.astimezone(UTC).replace(tzinfo=None) > AHEAD:
+            raise Invalid.one("start", "The day and time lie more than 5 years ahead: choose an earlier day.")
+        moment = local.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
         back = moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
     except (ValueError, OverflowError):
         raise Invalid.one("start", "Say when: a day and a time.") from None
-    if back != datetime.fromisoformat(written).replace(tzinfo=None):
+    if back != local:
         raise Invalid.one("start", f"This time does not exist in {zone}: the clocks are put forward then.")
-    now = now or datetime.now(UTC)
-    if moment > now + timedelta(days=366 * YEARS_AHEAD):
-        raise Invalid.one("start", f"The day and time lie more than {YEARS_AHEAD} years ahead: choose an earlier day.")
     if moment <= now:
         raise Invalid.one("start", f"That has passed already in {zone}: choose a later time, or send when launched.")
     return moment
@@ -58,8 +61,6 @@ def read_moment(written: str, zone: str, now: datetime | None = None) -> datetim
 
 def write_moment(moment: datetime, zone: str) -> str:
     """A moment as a form's field holds it."""
-    try:
+    with suppress(OverflowError):  # at the end of the calendar, where the zone's clock may lie beyond it: as it stands
         moment = moment.astimezone(ZoneInfo(zone))
-    except OverflowError:  # a day that the calendar ends on: as it stands
-        pass
     return moment.strftime("%Y-%m-%dT%H:%M")
