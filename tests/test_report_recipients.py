@@ -141,6 +141,15 @@ def test_an_erased_lead_stays_in_the_list_without_its_address(running: Runtime) 
     assert (row.lead_id, row.email, row.outcome) == (3, None, Kind.SENT)
 
 
+def test_a_young_campaigns_recipients_are_listed_while_it_sends(running: Runtime) -> None:
+    with running.db.begin() as conn:
+        conn.execute(text("UPDATE campaign SET launched_at = now() - INTERVAL '30 hours' WHERE id = 1"))
+        record.append(conn, datetime.now(UTC) - timedelta(hours=29), "sent", [1, 2])
+        record.append(conn, datetime.now(UTC), "sent", [3])
+    with running.db.begin() as conn:
+        assert ids(recipient.find_page(conn, 1, 1)) == [1, 2, 3]
+
+
 def test_another_organisations_recipients_are_not_found(running: Runtime) -> None:
     with running.db.begin() as conn, pytest.raises(NotFound):
         recipient.find_page(conn, 1, 2)

@@ -62,14 +62,14 @@ class Chapter:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The days in which anything happened to a campaign's emails."""
+    """Days outside of which nothing happened to a campaign's emails."""
 
     since: datetime
     until: datetime
 
 
 def find_spans(conn: Connection, organisation_id: int, campaign_ids: Sequence[int]) -> dict[int, Span]:
-    """campaign id -> its days; a campaign of which nothing was recorded, or that is not yours, has none."""
+    """campaign id -> its days; one that was not launched, of which nothing is known, or that is not yours has none."""
     values = {"organisation_id": organisation_id, "campaign_ids": list(campaign_ids)}
     rows = conn.execute(SQL.find_span, values)
     return {row.campaign_id: Span(row.since, row.until) for row in rows}

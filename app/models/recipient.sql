@@ -76,9 +76,22 @@ WHERE event.campaign_id = :campaign_id
 ORDER BY event.time DESC, event.kind DESC
 
 -- name: find_span
--- The days (of UTC) in which anything happened: what reads the events themselves opens these chunks only.
-SELECT campaign_id, min(bucket) AS since, max(bucket) + INTERVAL '1 day' AS until
-FROM report_day
+-- The days (of UTC) in which anything happened: what reads the events themselves opens these chunks only. For a young
+-- campaign all days since its launch: while it sends, its sums are the expensive way to know (1 s a million events).
+SELECT id AS campaign_id, launched_at - INTERVAL '1 day' AS since, now() + INTERVAL '1 day' AS until
+FROM campaign
 WHERE organisation_id = :organisation_id
-  AND campaign_id = ANY(:campaign_ids)
+  AND id = ANY(:campaign_ids)
+  AND launched_at >= now() - INTERVAL '5 days'
+UNION ALL
+SELECT campaign_id, min(bucket), max(bucket) + INTERVAL '1 day'
+FROM brief_day
+WHERE organisation_id = :organisation_id
+  AND campaign_id = ANY(ARRAY(
+      SELECT id
+      FROM campaign
+      WHERE organisation_id = :organisation_id
+        AND id = ANY(:campaign_ids)
+        AND launched_at < now() - INTERVAL '5 days'
+  ))
 GROUP BY campaign_id
