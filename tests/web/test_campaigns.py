@@ -21,6 +21,9 @@ from tests.peers import Peer, running_sink
 from tests.web.campaign_world import HTML, NOWHERE, SUBJECT, add_draft, add_leads, add_sender, send_all
 from tests.web.conftest import People, Visit
 
+NEXT = datetime.now(UTC).year + 1
+# The last Sunday of next March, when Berlin's clocks go from 2:00 to 3:00.
+FORWARD = max(day for day in range(25, 32) if datetime(NEXT, 3, day, tzinfo=UTC).isoweekday() == 7)
 FORM = {"name": "Spring", "subject": SUBJECT, "html": HTML, "when": "now", "zone": "UTC"}
 
 
@@ -123,8 +126,8 @@ def test_a_fault_stands_beside_its_field_with_its_line_and_the_text_is_kept(peop
         ("", "UTC", "Say when"),
         ("tomorrow", "UTC", "Say when"),
         ("2020-01-01T08:00", "UTC", "That has passed"),
-        ("2037-03-29T02:30", "Europe/Berlin", "does not exist"),
-        ("2037-06-01T08:00", "Middle/Earth", "no time zone named"),
+        (f"{NEXT}-03-{FORWARD}T02:30", "Europe/Berlin", "does not exist"),
+        (f"{NEXT}-06-01T08:00", "Middle/Earth", "no time zone named"),
     ],
 )
 def test_a_time_that_cannot_be_meant_is_refused(people: People, ann: Visit, start: str, zone: str, fault: str) -> None:
@@ -135,12 +138,12 @@ def test_a_time_that_cannot_be_meant_is_refused(people: People, ann: Visit, star
 
 
 def test_a_time_is_meant_in_its_zone(runtime: Runtime, people: People, ann: Visit) -> None:
-    values = {"html": "", "subject": "", "when": "later", "start": "2037-06-01T08:00", "zone": "Asia/Tokyo"}
+    values = {"html": "", "subject": "", "when": "later", "start": f"{NEXT}-06-01T08:00", "zone": "Asia/Tokyo"}
     response = ann.post("/campaigns/new", FORM | values)
     found, _ = saved(runtime, people, int(response.location.split("/")[2]))
-    assert found.start_at == datetime(2037, 5, 31, 23, tzinfo=UTC)
+    assert found.start_at == datetime(NEXT, 5, 31, 23, tzinfo=UTC)
     again = ann.get(response.location).text
-    assert 'value="2037-06-01T08:00"' in again
+    assert f'value="{NEXT}-06-01T08:00"' in again
     assert 'value="Asia/Tokyo"' in again
 
 
