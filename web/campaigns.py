@@ -125,7 +125,6 @@ def show(campaign_id: int) -> str:
         pace=read_pace(line),
         zone=last_zone(),
         warnings=warnings(),
-        **_facts(line),
     )
 
 
