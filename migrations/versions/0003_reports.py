@@ -212,6 +212,24 @@ END $$;
 """
 
 
+# A refresh of TimescaleDB's own workers may be under way, and its last traces vanish while this looks at them ("tuple
+# concurrently deleted"). It is over in moments: try again for ten seconds.
+UNMAKE = """
+DO $$
+BEGIN
+    FOR attempt IN 1 .. 50 LOOP
+        BEGIN
+            DROP MATERIALIZED VIEW {name};
+            RETURN;
+        EXCEPTION WHEN internal_error OR deadlock_detected OR lock_not_available THEN
+            IF attempt = 50 THEN RAISE; END IF;
+            PERFORM pg_sleep(0.2);
+        END;
+    END LOOP;
+END $$;
+"""
+
+
 def upgrade() -> None:
     op.execute(RETENTION)
     community = op.get_bind().execute(text("SELECT current_setting('timescaledb.license') = 'timescale'")).scalar()
@@ -271,13 +289,13 @@ def downgrade() -> None:
 
 
 def _unmake_aggregates() -> None:
-    # The policies first: this ends a refresh under way, which would be in the way of dropping what it refreshes.
+    # The policies first, so that no refresh begins while there is less and less to refresh.
     for each in SUMS:
         op.execute(f"SELECT remove_continuous_aggregate_policy('{each.name}')")
     op.execute("SELECT remove_retention_policy('event')")
     op.execute("CALL remove_columnstore_policy('event')")
     for each in reversed(SUMS):
-        op.execute(f"DROP MATERIALIZED VIEW {each.name}")
+        op.execute(UNMAKE.format(name=each.name))
 
 
 def _unmake_rollups() -> None:
