@@ -43,14 +43,38 @@ CREATE INDEX event_exception ON event (campaign_id, kind, lead_id) WHERE kind NO
 CREATE INDEX event_time ON event USING brin (time) WITH (pages_per_range = 32, autosummarize = on);
 """
 
+# Events older than report_horizon() are counted apart (late_event) and not appended: the sums of their time are final.
+# The horizon stays ten days younger than what was ever dropped, even when `keep` is made longer afterwards.
+RETENTION = """
+CREATE TABLE retention (
+    single          boolean PRIMARY KEY DEFAULT true CHECK (single),
+    keep            interval NOT NULL DEFAULT '400 days' CHECK (keep >= '30 days'),
+    dropped_before  timestamptz NOT NULL DEFAULT '-infinity'
+);
+INSERT INTO retention DEFAULT VALUES;
+CREATE FUNCTION report_horizon() RETURNS timestamptz LANGUAGE sql STABLE AS
+    'SELECT greatest(now() - keep, dropped_before) + INTERVAL ''10 days'' FROM retention';
+CREATE TABLE late_event (
+    seen_at         timestamptz NOT NULL DEFAULT now(),
+    time            timestamptz NOT NULL,
+    organisation_id integer NOT NULL,
+    campaign_id     integer NOT NULL,
+    kind            event_kind NOT NULL,
+    total           integer NOT NULL
+);
+"""
+
 
 def upgrade() -> None:
     op.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
     op.execute(EVENT)
     op.execute(INDEXES)
+    op.execute(RETENTION)
 
 
 def downgrade() -> None:
     # The extension stays: it is the database's, and others may use it.
+    op.execute("DROP FUNCTION report_horizon()")
+    op.execute("DROP TABLE retention, late_event")
     op.execute("DROP TABLE event")
     op.execute("DROP TYPE event_kind")

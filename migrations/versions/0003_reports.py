@@ -28,28 +28,6 @@ def sums(bucket: str, dimensions: str, value: str, source: str) -> str:
     return f"SELECT {columns} FROM {source} GROUP BY 1, {dimensions}"  # noqa: S608
 
 
-# Events older than report_horizon() are counted apart (late_event) and not appended: the sums of their time are final.
-# The horizon stays ten days younger than what was ever dropped, even when `keep` is made longer afterwards.
-RETENTION = """
-CREATE TABLE retention (
-    single          boolean PRIMARY KEY DEFAULT true CHECK (single),
-    keep            interval NOT NULL DEFAULT '400 days' CHECK (keep >= '30 days'),
-    dropped_before  timestamptz NOT NULL DEFAULT '-infinity'
-);
-INSERT INTO retention DEFAULT VALUES;
-CREATE FUNCTION report_horizon() RETURNS timestamptz LANGUAGE sql STABLE AS
-    'SELECT greatest(now() - keep, dropped_before) + INTERVAL ''10 days'' FROM retention';
-CREATE TABLE late_event (
-    seen_at         timestamptz NOT NULL DEFAULT now(),
-    time            timestamptz NOT NULL,
-    organisation_id integer NOT NULL,
-    campaign_id     integer NOT NULL,
-    kind            event_kind NOT NULL,
-    total           integer NOT NULL
-);
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class Sum:
     """A view of sums: what its buckets are, what it is summed from, and how its policy refreshes (end, every).
@@ -212,12 +190,16 @@ END $$;
 """
 
 
-# A refresh of TimescaleDB's own workers may be under way, and its last traces vanish while this looks at them ("tuple
-# concurrently deleted"). It is over in moments: try again for ten seconds.
+# TimescaleDB's own workers may be refreshing what is to be dropped, and then each waits for the other. They are ended,
+# for they have nothing to do any more; and since another one may be about to begin, this is tried for ten seconds.
 UNMAKE = """
 DO $$
 BEGIN
     FOR attempt IN 1 .. 50 LOOP
+        PERFORM pg_stat_clear_snapshot();
+        PERFORM pg_terminate_backend(pid)
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name ~ '^(Refresh Continuous Aggregate|Retention) Policy';
         BEGIN
             DROP MATERIALIZED VIEW {name};
             RETURN;
@@ -231,7 +213,6 @@ END $$;
 
 
 def upgrade() -> None:
-    op.execute(RETENTION)
     community = op.get_bind().execute(text("SELECT current_setting('timescaledb.license') = 'timescale'")).scalar()
     make = _make_aggregates if community else _make_rollups
     make()
@@ -282,9 +263,6 @@ def downgrade() -> None:
     rolled_up = op.get_bind().execute(text("SELECT to_regclass('rollup_5min') IS NOT NULL")).scalar()
     unmake = _unmake_rollups if rolled_up else _unmake_aggregates
     unmake()
-    op.execute("DROP TABLE late_event")
-    op.execute("DROP FUNCTION report_horizon()")
-    op.execute("DROP TABLE retention")
     op.execute(NO_READER)
 
 
