@@ -1,0 +1,111 @@
+"""What remains to be known after a fault, who is told, and what providers say by webhook.
+
+An unknown hand-off is found by `unknown_since` and made again at `repeat_at`: partial indexes over columns that an
+ordinary settle leaves as they are, so that it stays an update within its page.
+"""
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+WORK = """
+ALTER TABLE handoff
+    ADD COLUMN unknown_since timestamptz,       -- null: every lead has its outcome
+    ADD COLUMN repeat_at     timestamptz,       -- when the frozen call is made again under its key; null: it is not
+    ADD COLUMN repeats       smallint NOT NULL DEFAULT 0,
+    ADD COLUMN evidence      bigint[],          -- leads of which webhooks spoke before the call was settled
+    ADD CHECK ((state = 'unknown') = (unknown_since IS NOT NULL)),
+    ADD CHECK (repeat_at IS NULL OR (state = 'unknown' AND frozen IS NOT NULL));
+CREATE INDEX handoff_unknown ON handoff (campaign_id, id) WHERE unknown_since IS NOT NULL;
+CREATE INDEX handoff_repeat ON handoff (repeat_at) WHERE repeat_at IS NOT NULL;
+COMMENT ON COLUMN handoff.outcomes IS 's sent, r refused, f failed, d put off, u unknown, l left (a person or the'
+    ' campaign''s policy gave an unknown one up: it counts as failed), a sent again (an unknown one, in a later range)';
+-- Leads that are sent again though it is not known whether the first call took them: never a second time by itself.
+ALTER TABLE outbox ADD COLUMN resent boolean NOT NULL DEFAULT false;
+"""
+
+POOLS = """
+ALTER TABLE pool
+    ADD COLUMN failures       smallint NOT NULL DEFAULT 0, -- tries in a row that found the provider down
+    ADD COLUMN probe_until    timestamptz,                 -- one page tries whether it is back, until then
+    ADD COLUMN webhook_token  text NOT NULL DEFAULT replace(gen_random_uuid()::text, '-', ''), -- its webhooks' address
+    ADD COLUMN webhook_secret bytea;                       -- encrypted; null: its webhooks are not taken
+CREATE UNIQUE INDEX pool_webhook_token ON pool (webhook_token);
+-- Whether a pool's webhooks arrive, and how late: `lags[n]` counts events that came within 2^(n-1) seconds of their call.
+CREATE TABLE pool_webhook (
+    pool_id    smallint PRIMARY KEY REFERENCES pool ON DELETE CASCADE,
+    seen_at    timestamptz NOT NULL,            -- when the last one came
+    handed_at  timestamptz NOT NULL,            -- when the youngest call of which one spoke was handed over
+    lags       bigint[] NOT NULL
+);
+"""
+
+ALERTS = """
+-- One condition that a person must know of, from when it began until it cleared. `subject` is the campaign's or the
+-- pool's id, as the kind says.
+CREATE TABLE alert (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    organisation_id  integer NOT NULL REFERENCES organisation,
+    kind             text NOT NULL,
+    subject          bigint NOT NULL,
+    campaign_id      integer REFERENCES campaign ON DELETE CASCADE,
+    pool_id          smallint REFERENCES pool ON DELETE CASCADE,
+    message          text NOT NULL,
+    raised_at        timestamptz NOT NULL DEFAULT now(),
+    seen_at          timestamptz NOT NULL DEFAULT now(), -- when the condition was last found
+    times            integer NOT NULL DEFAULT 1,
+    cleared_at       timestamptz,
+    cleared_by       integer REFERENCES "user", -- null: it cleared by itself
+    mail_at          timestamptz DEFAULT now(), -- when the email is tried next; null: done
+    mail_tries       smallint NOT NULL DEFAULT 0,
+    post_at          timestamptz DEFAULT now(), -- the same of the webhook
+    post_tries       smallint NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX alert_open ON alert (organisation_id, kind, subject) WHERE cleared_at IS NULL;
+CREATE INDEX alert_organisation ON alert (organisation_id, id);
+CREATE INDEX alert_mail ON alert (mail_at) WHERE mail_at IS NOT NULL;
+CREATE INDEX alert_post ON alert (post_at) WHERE post_at IS NOT NULL;
+"""
+
+WEBHOOKS = """
+-- What providers posted, kept before it is acknowledged, read soon after.
+CREATE TABLE webhook (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pool_id      smallint NOT NULL,             -- no foreign key: its check would lock the pool's row for every event
+    received_at  timestamptz NOT NULL DEFAULT now(),
+    body         bytea NOT NULL,
+    read_at      timestamptz,
+    tries        smallint NOT NULL DEFAULT 0,
+    error        text                           -- why it could not be read; it is not tried for ever
+);
+CREATE INDEX webhook_waiting ON webhook (id) WHERE read_at IS NULL;
+CREATE INDEX webhook_received ON webhook USING brin (received_at);
+-- Events seen, by the provider's own id: 16 bytes of its digest under the provider's own day, dropped after days.
+CREATE TABLE webhook_event (
+    day  date NOT NULL,
+    key  uuid NOT NULL,
+    PRIMARY KEY (day, key)
+) PARTITION BY RANGE (day);
+"""
+
+
+def upgrade() -> None:
+    for part in (WORK, POOLS, ALERTS, WEBHOOKS):
+        op.execute(part)
+
+
+def downgrade() -> None:
+    op.execute("DROP TABLE webhook_event, webhook, alert, pool_webhook")
+    op.execute(
+        "ALTER TABLE pool DROP COLUMN failures, DROP COLUMN probe_until, DROP COLUMN webhook_token,"
+        " DROP COLUMN webhook_secret"
+    )
+    op.execute("ALTER TABLE outbox DROP COLUMN resent")
+    op.execute(
+        "ALTER TABLE handoff DROP COLUMN unknown_since, DROP COLUMN repeat_at, DROP COLUMN repeats,"
+        " DROP COLUMN evidence"
+    )
+    op.execute("COMMENT ON COLUMN handoff.outcomes IS NULL")
