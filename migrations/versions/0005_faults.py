@@ -45,7 +45,8 @@ CREATE TABLE pool_webhook (
 
 ALERTS = """
 -- One condition that a person must know of, from when it began until it cleared. `subject` is the campaign's or the
--- pool's id, as the kind says.
+-- pool's id, as the kind says. A dismissed one is no longer shown; it keeps its place until it clears, so that what
+-- goes on being found is not told anew at once.
 CREATE TABLE alert (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id  integer NOT NULL REFERENCES organisation,
@@ -57,17 +58,29 @@ CREATE TABLE alert (
     raised_at        timestamptz NOT NULL DEFAULT now(),
     seen_at          timestamptz NOT NULL DEFAULT now(), -- when the condition was last found
     times            integer NOT NULL DEFAULT 1,
+    dismissed_at     timestamptz,
+    dismissed_by     integer REFERENCES "user",
     cleared_at       timestamptz,
-    cleared_by       integer REFERENCES "user", -- null: it cleared by itself
-    mail_at          timestamptz DEFAULT now(), -- when the email is tried next; null: done
-    mail_tries       smallint NOT NULL DEFAULT 0,
-    post_at          timestamptz DEFAULT now(), -- the same of the webhook
-    post_tries       smallint NOT NULL DEFAULT 0
+    CHECK ((dismissed_at IS NULL) = (dismissed_by IS NULL))
 );
-CREATE UNIQUE INDEX alert_open ON alert (organisation_id, kind, subject) WHERE cleared_at IS NULL;
+CREATE UNIQUE INDEX alert_standing ON alert (kind, subject) WHERE cleared_at IS NULL;
+CREATE INDEX alert_open ON alert (organisation_id, id) WHERE cleared_at IS NULL AND dismissed_at IS NULL;
 CREATE INDEX alert_organisation ON alert (organisation_id, id);
-CREATE INDEX alert_mail ON alert (mail_at) WHERE mail_at IS NOT NULL;
-CREATE INDEX alert_post ON alert (post_at) WHERE post_at IS NOT NULL;
+-- One message about an alert to one reader: a user by email, or (user_id is null) the operator's webhook.
+CREATE TABLE alert_notice (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    alert_id    bigint NOT NULL REFERENCES alert ON DELETE CASCADE,
+    about       text NOT NULL CHECK (about IN ('raised', 'cleared')),
+    user_id     integer REFERENCES "user",
+    key         uuid NOT NULL DEFAULT gen_random_uuid(), -- the same at every try: receivers can tell a repeat
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    due_at      timestamptz DEFAULT now(),  -- when it is tried next; null: never again
+    tries       smallint NOT NULL DEFAULT 0,
+    done_at     timestamptz,                -- when it was delivered
+    error       text                        -- why the last try failed
+);
+CREATE INDEX alert_notice_due ON alert_notice (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX alert_notice_alert ON alert_notice (alert_id);
 """
 
 WEBHOOKS = """
@@ -98,7 +111,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE webhook_event, webhook, alert, pool_webhook")
+    op.execute("DROP TABLE webhook_event, webhook, alert_notice, alert, pool_webhook")
     op.execute(
         "ALTER TABLE pool DROP COLUMN failures, DROP COLUMN probe_until, DROP COLUMN webhook_token,"
         " DROP COLUMN webhook_secret"
