@@ -4,6 +4,7 @@ MillraceError
 ├── ConfigError            an operator sets a variable right
 ├── Unavailable            a server of ours is away: wait, try again
 ├── Invalid                the caller mends the named fields; nothing was changed
+├── Unverified             a webhook that its provider did not sign, or not lately: refused, nothing was changed
 ├── NotFound               it does not exist, or it is not yours
 ├── Conflict               it is not in a state that allows this
 ├── Unrenderable           one lead cannot be written to with this content: leave it out
@@ -50,6 +51,10 @@ class Invalid(MillraceError):
     @classmethod
     def one(cls, pointer: str, message: str) -> Invalid:
         return cls([Fault(pointer, message)])
+
+
+class Unverified(MillraceError):
+    """A webhook whose signature is missing, wrong or old; the text says which to the log, and to nobody outside."""
 
 
 class NotFound(MillraceError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
@@ -119,3 +120,43 @@ class Kind(StrEnum):
 
 
 OUTCOMES = (Kind.SENT, Kind.REFUSED, Kind.FAILED, Kind.SKIPPED, Kind.CANCELLED, Kind.UNKNOWN)
+
+
+class Bounce(StrEnum):
+    """Why an email came back: the address is no good, not now, or the email was not liked (content, policy)."""
+
+    HARD = "hard"
+    SOFT = "soft"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a provider's type of event is in our words: `kind` goes into the record, None: nothing does.
+
+    `evidence` is the outcome that it proves: Kind.SENT, or Kind.REFUSED where the provider took the call and dropped the
+    email; None: neither. `first`: the provider's first word about an email, by which the lag of webhooks is measured.
+    """
+
+    kind: Kind | None = None
+    evidence: Kind | None = None
+    bounce: Bounce | None = None
+    first: bool = False
+
+
+class Reported(NamedTuple):
+    """One event of a webhook. `key` is the provider's own id of it, the same in every repeat; `at` has a time zone.
+
+    `handoff_id` and `lead_id` are ours, from the metadata, 0 where there are none; `ref` is the provider's id of the
+    email. `machine`: opened or clicked by a program.
+    """
+
+    key: str
+    at: datetime
+    handoff_id: int
+    lead_id: int
+    meaning: Meaning
+    ref: str = ""
+    machine: bool = False
+    url: str | None = None
+    reason: str | None = None

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.errors import Invalid
-from app.mail import Batch, Capabilities, Outcome
+from app.mail import Batch, Capabilities, Outcome, Reported
 from app.providers.address import shown
-from app.providers.sink import Sink, SinkAccount
+from app.providers.sink import Sink, SinkAccount, SinkWebhooks
 from app.providers.smtp import Smtp, SmtpAccount
 
-__all__ = ["SCHEMES", "Provider", "check", "open_provider", "shown"]
+__all__ = ["SCHEMES", "WEBHOOKS", "Provider", "Webhooks", "check", "open_provider", "shown"]
 
 
 class Provider(Protocol):
@@ -31,6 +31,29 @@ class Provider(Protocol):
         """Hang up the idle connections; calls under way end by themselves."""
 
 
+class Webhooks(Protocol):
+    """What a kind of provider posts to us: verified by web before it is kept, read by a worker afterwards.
+
+    Neither asks anybody anything, nor keeps anything: a repeat is told by the keys of its events.
+    """
+
+    def check_secret(self, secret: str) -> None:
+        """Raise Invalid (pointer "secret") with a sentence for the person who typed it."""
+
+    def verify(self, headers: Mapping[str, str], body: bytes, secret: str) -> str:
+        """The provider's id of this post, "" where it gives none; it is kept with the body. Raises Unverified.
+
+        By the provider's own signature over the bytes as they came, in constant time, and not older than five minutes
+        where the signature holds a time. `headers` are found by any spelling of their names.
+        """
+
+    def read_events(self, body: bytes, delivery: str) -> list[Reported]:
+        """Every event of a verified body, those of emails that are not ours too; `delivery` is what `verify` gave.
+
+        Raises ValueError, KeyError or TypeError where the body is none of this provider's.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """A kind of provider: what reads its URL (raising Invalid), and what sends with what was read."""
@@ -44,6 +67,9 @@ SCHEMES: Mapping[str, Scheme] = {
     "sink+https": Scheme(SinkAccount.read, Sink),
     "smtp": Scheme(SmtpAccount.read, Smtp),
 }
+
+# By what a pool's column `provider` says. SMTP has none.
+WEBHOOKS: Mapping[str, Webhooks] = {"sink": SinkWebhooks()}
 
 
 def open_provider(url: str, *, deadline: float) -> Provider:

@@ -1,20 +1,49 @@
-"""The sink: a provider for trials and benchmarks that takes real calls over HTTP and delivers nothing."""
+"""The sink: a provider for trials and benchmarks that takes real calls over HTTP, delivers nothing, and reports on it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
+from typing import Any, Final
 
 import orjson
 
 from app.errors import Invalid, ProviderUnsure
-from app.mail import Accepted, Batch, Capabilities, Deferred, Letter, Outcome, Refused, Unsure
+from app.mail import (
+    Accepted,
+    Batch,
+    Bounce,
+    Capabilities,
+    Deferred,
+    Kind,
+    Letter,
+    Meaning,
+    Outcome,
+    Refused,
+    Reported,
+    Unsure,
+)
+from app.providers import standard
 from app.providers.address import Address, certificates, count, read_address, tls_context
 from app.providers.halving import halve
 from app.providers.http import Http, taken
 
 OPTIONS = {"batch": count(1, 1000), "idempotent": count(0, 86400 * 7), "ca": certificates}
+NOTHING: Final = Meaning()
+BOUNCED: Final = {kind.value: Meaning(Kind.BOUNCED, Kind.SENT, kind) for kind in Bounce}
+MEANINGS: Final = {
+    "accepted": Meaning(evidence=Kind.SENT, first=True),
+    "dropped": Meaning(evidence=Kind.REFUSED, first=True),
+    "deferred": Meaning(Kind.DEFERRED, Kind.SENT),
+    "delivered": Meaning(Kind.DELIVERED, Kind.SENT),
+    "bounced": BOUNCED["hard"],
+    "complained": Meaning(Kind.COMPLAINED, Kind.SENT),
+    "opened": Meaning(Kind.OPENED, Kind.SENT),
+    "clicked": Meaning(Kind.CLICKED, Kind.SENT),
+    "unsubscribed": Meaning(Kind.UNSUBSCRIBED, Kind.SENT),
+}
 HEADERS = ((b"content-type", b"application/json"), (b"user-agent", b"millrace"))
 
 
@@ -117,3 +146,41 @@ def _outcome(result: dict[str, object]) -> Outcome:
             return Deferred(reason[:300])
         case _:
             return Unsure(f"An answer that is not known: {result!r}"[:300])
+
+
+class SinkWebhooks:
+    """`{"events": [{"id", "type", "time", "handoff", "lead", "ref", …}]}`, signed as Standard Webhooks says."""
+
+    check_secret = staticmethod(standard.check_secret)
+
+    def verify(self, headers: Mapping[str, str], body: bytes, secret: str) -> str:
+        return standard.verify(headers, body, secret)
+
+    def read_events(self, body: bytes, delivery: str) -> list[Reported]:
+        """Raises ValueError, KeyError or TypeError for what is no such body."""
+        return [_reported(told) for told in orjson.loads(body)["events"]]
+
+
+def _reported(told: dict[str, Any]) -> Reported:
+    at = datetime.fromisoformat(told["time"])
+    if at.tzinfo is None:
+        raise ValueError(f"a time without a zone: {told['time']}")
+    meaning = MEANINGS.get(told["type"], NOTHING)
+    if meaning.kind is Kind.BOUNCED:
+        meaning = BOUNCED.get(told.get("bounce", ""), meaning)
+    return Reported(
+        key=told["id"],
+        at=at,
+        handoff_id=_our_id(told.get("handoff")),
+        lead_id=_our_id(told.get("lead")),
+        meaning=meaning,
+        ref=told.get("ref", ""),
+        machine=told.get("machine") is True,
+        url=told.get("url"),
+        reason=told.get("reason"),
+    )
+
+
+def _our_id(value: object) -> int:
+    """0 for what we never gave: an email that somebody else sent through the same account."""
+    return value if type(value) is int and 0 < value < 1 << 63 else 0

@@ -34,12 +34,17 @@ ALTER TABLE pool
     ADD COLUMN webhook_token  text NOT NULL DEFAULT replace(gen_random_uuid()::text, '-', ''), -- its webhooks' address
     ADD COLUMN webhook_secret bytea;                       -- encrypted; null: its webhooks are not taken
 CREATE UNIQUE INDEX pool_webhook_token ON pool (webhook_token);
--- Whether a pool's webhooks arrive, and how late: `lags[n]` counts events that came within 2^(n-1) seconds of their call.
+-- Whether a pool's webhooks arrive, and how late: `lags[n]` counts first words about an email that came within 2^(n-1)
+-- seconds of its call.
 CREATE TABLE pool_webhook (
     pool_id    smallint PRIMARY KEY REFERENCES pool ON DELETE CASCADE,
     seen_at    timestamptz NOT NULL,            -- when the last one came
-    handed_at  timestamptz NOT NULL,            -- when the youngest call of which one spoke was handed over
-    lags       bigint[] NOT NULL
+    handed_at  timestamptz,                     -- when the youngest call of which one spoke was handed over
+    lags       bigint[] NOT NULL,
+    events     bigint NOT NULL DEFAULT 0,       -- events that were new and ours
+    repeated   bigint NOT NULL DEFAULT 0,       -- told before
+    late       bigint NOT NULL DEFAULT 0,       -- too old to be told from a repeat, and not taken
+    unmatched  bigint NOT NULL DEFAULT 0        -- of emails that this pool did not send
 );
 """
 
@@ -87,21 +92,57 @@ WEBHOOKS = """
 -- What providers posted, kept before it is acknowledged, read soon after.
 CREATE TABLE webhook (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    pool_id      smallint NOT NULL,             -- no foreign key: its check would lock the pool's row for every event
     received_at  timestamptz NOT NULL DEFAULT now(),
-    body         bytea NOT NULL,
     read_at      timestamptz,
-    tries        smallint NOT NULL DEFAULT 0,
-    error        text                           -- why it could not be read; it is not tried for ever
-);
-CREATE INDEX webhook_waiting ON webhook (id) WHERE read_at IS NULL;
-CREATE INDEX webhook_received ON webhook USING brin (received_at);
+    retry_at     timestamptz NOT NULL DEFAULT now(),
+    unmatched    integer NOT NULL DEFAULT 0,    -- events in it that belong to no email of this pool
+    pool_id      smallint NOT NULL,             -- no foreign key: its check would lock the pool's row for every post
+    tries        smallint NOT NULL DEFAULT 0,   -- that failed; it is not tried for ever
+    error        text,                          -- why it could not be read
+    delivery     text NOT NULL,                 -- the provider's id of the post itself, which stands in a header
+    body         bytea NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+CREATE INDEX webhook_waiting ON webhook (pool_id, id) WHERE read_at IS NULL AND tries < 3;
+CREATE INDEX webhook_set_aside ON webhook (pool_id) WHERE read_at IS NULL AND tries >= 3;
+CREATE INDEX webhook_received ON webhook (received_at);
 -- Events seen, by the provider's own id: 16 bytes of its digest under the provider's own day, dropped after days.
 CREATE TABLE webhook_event (
     day  date NOT NULL,
     key  uuid NOT NULL,
     PRIMARY KEY (day, key)
 ) PARTITION BY RANGE (day);
+-- Makes the days from `kept` before today (UTC's) until the day after tomorrow, and drops those before them. Attaching
+-- disturbs nobody; dropping waits for readers at most two seconds, and is tried again.
+CREATE FUNCTION keep_webhook_days(kept integer) RETURNS integer LANGUAGE plpgsql SET lock_timeout = '2s' AS $$
+DECLARE
+    today date := (now() AT TIME ZONE 'UTC')::date;
+    made integer := 0;
+    next date;
+    old text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7203193);
+    FOR back IN -2 .. kept LOOP
+        next := today - back;
+        IF to_regclass('webhook_event_' || to_char(next, 'YYYYMMDD')) IS NULL THEN
+            EXECUTE format('CREATE TABLE webhook_event_%s (LIKE webhook_event INCLUDING ALL)', to_char(next, 'YYYYMMDD'));
+            EXECUTE format(
+                'ALTER TABLE webhook_event ATTACH PARTITION webhook_event_%s FOR VALUES FROM (%L) TO (%L)',
+                to_char(next, 'YYYYMMDD'), next, next + 1
+            );
+            made := made + 1;
+        END IF;
+    END LOOP;
+    FOR old IN
+        SELECT relname
+        FROM pg_inherits
+        JOIN pg_class ON pg_class.oid = inhrelid
+        WHERE inhparent = 'webhook_event'::regclass
+          AND relname < 'webhook_event_' || to_char(today - kept, 'YYYYMMDD')
+    LOOP
+        EXECUTE format('DROP TABLE %I', old);
+    END LOOP;
+    RETURN made;
+END $$;
 """
 
 
