@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from binascii import a2b_base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,10 @@ class Settings:
     calls: int = 128  # four pages of twenty calls, and the looking thread's, all waiting at once
     trusted_proxies: int = 0  # how many reverse proxies stand in front of the web and tell the visitor's address
     log_level: str = "INFO"
+    alert_smtp_url: str | None = None  # none: alerts are not mailed
+    alert_from: str | None = None
+    alert_webhook_url: str | None = None  # none: alerts are not posted
+    alert_webhook_secret: str | None = None
 
     def __repr__(self) -> str:  # never the secrets, wherever it is printed
         return f"Settings(base_url={self.base_url!r}, home={str(self.home)!r})"
@@ -63,12 +69,55 @@ def read(environ: Mapping[str, str]) -> Settings:
         calls=int(_number(environ, "MILLRACE_CALLS", 128, least=1)),
         trusted_proxies=int(_number(environ, "TRUSTED_PROXIES", 0, least=0)),
         log_level=_log_level(environ),
+        **_alerts(environ),
     )
 
 
 def home(environ: Mapping[str, str]) -> Path:
     """The folder of the embedded servers' data and of the generated key: MILLRACE_HOME, or ~/.millrace."""
     return Path(environ.get("MILLRACE_HOME") or Path.home() / ".millrace").expanduser().absolute()
+
+
+def _alerts(environ: Mapping[str, str]) -> dict[str, str | None]:
+    """Where alerts go; no message repeats a value, for they hold secrets."""
+    smtp, sender = environ.get("ALERT_SMTP_URL", "").strip(), environ.get("ALERT_FROM", "").strip()
+    webhook, secret = environ.get("ALERT_WEBHOOK_URL", "").strip(), environ.get("ALERT_WEBHOOK_SECRET", "").strip()
+    if smtp and not _has_host(smtp, "smtp"):
+        raise ConfigError("ALERT_SMTP_URL must look like smtp://user:password@host:587?tls=starttls.")
+    if smtp and not re.fullmatch(r"[!-~]+@[A-Za-z0-9.-]+", sender):
+        raise ConfigError("ALERT_FROM must be the plain address that alerts are mailed from: alerts@example.com.")
+    if webhook and (not _has_host(webhook, "http", "https") or "@" in urlsplit(webhook).netloc):
+        raise ConfigError("ALERT_WEBHOOK_URL must be an http:// or https:// address without user and password.")
+    if webhook and not _is_webhook_secret(secret):
+        raise ConfigError(
+            "ALERT_WEBHOOK_SECRET must be set with ALERT_WEBHOOK_URL: whsec_ and 24 to 64 random bytes in base64. Make "
+            "one with: echo whsec_$(openssl rand -base64 32)"
+        )
+    return {
+        "alert_smtp_url": smtp or None,
+        "alert_from": sender or None,
+        "alert_webhook_url": webhook or None,
+        "alert_webhook_secret": secret or None,
+    }
+
+
+def _has_host(url: str, *schemes: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(parts.hostname) and re.fullmatch(r"[!-~]+", url) is not None
+
+
+def _is_webhook_secret(value: str) -> bool:
+    """Whether it is a secret by the Standard Webhooks specification: whsec_ and 24 to 64 bytes in base64."""
+    if not value.startswith("whsec_"):
+        return False
+    try:
+        return 24 <= len(a2b_base64(value.removeprefix("whsec_"), strict_mode=True)) <= 64
+    except ValueError:
+        return False
 
 
 def _required(environ: Mapping[str, str], name: str, meaning: str) -> str:

@@ -7,13 +7,14 @@ fails is logged and tried again at its next turn; the others go on.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from app.errors import MillraceError
-from app.flows import beat, due, finish, launch, refresh, rescue, steer
+from app.flows import alerts, beat, due, finish, launch, refresh, rescue, steer
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -21,10 +22,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something to do every so many seconds."""
+    """Something to do every so many seconds. `aside`: in a thread of its own, for what speaks with strangers."""
 
     every: float
     act: Callable[[Runtime], object]
+    aside: bool = False
 
 
 TASKS: Final = (
@@ -33,6 +35,7 @@ TASKS: Final = (
     Task(5.0, rescue.rescue_expired),
     Task(5.0, refresh.refresh),
     Task(5.0, steer.close_cancelled),
+    Task(5.0, alerts.deliver, aside=True),
     Task(10.0, finish.finish_due),
     Task(10.0, beat.beat_clock),
 )
@@ -41,12 +44,25 @@ TASKS: Final = (
 def run(runtime: Runtime, tasks: tuple[Task, ...] = TASKS) -> None:
     """Run the tasks until the process is told to stop."""
     due_at = dict.fromkeys(range(len(tasks)), 0.0)
+    asides: dict[int, threading.Thread] = {}
     while not runtime.stopping.is_set():
         for number, task in enumerate(tasks):
             if due_at[number] <= time.monotonic():
-                _act(runtime, task)
+                if task.aside:
+                    _begin_aside(runtime, task, number, asides)
+                else:
+                    _act(runtime, task)
                 due_at[number] = time.monotonic() + task.every
         runtime.stopping.wait(max(0.0, min(due_at.values()) - time.monotonic()))
+    for thread in asides.values():
+        thread.join(timeout=20)
+
+
+def _begin_aside(runtime: Runtime, task: Task, number: int, asides: dict[int, threading.Thread]) -> None:
+    """Nothing, where it is still at it since an earlier turn."""
+    if number not in asides or not asides[number].is_alive():
+        asides[number] = threading.Thread(target=_act, args=(runtime, task), name=task.act.__name__, daemon=True)
+        asides[number].start()
 
 
 def _act(runtime: Runtime, task: Task) -> None:

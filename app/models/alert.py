@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -64,7 +64,7 @@ MEANINGS: Final[Mapping[Kind, Meaning]] = {
         "A part of the audience is set aside",
         "bad",
         "campaign",
-        "Workers died on these leads again and again. See the workers' logs; pause and resume the campaign to try again.",
+        "Workers died on these leads again and again. See the workers' logs; pause and resume it to try again.",
     ),
     Kind.PAGE_FAILED: Meaning(
         "A page could not be sent",
@@ -110,7 +110,10 @@ LASTING: Final = [kind.value for kind, meaning in MEANINGS.items() if meaning.la
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert as lists show it; `campaign` and `pool` are names, one of them None. `dismissed_by` is a name."""
+    """An alert as lists show it; `campaign` and `pool` are names, one of them None. `dismissed_by` is a name.
+
+    `untold` says why somebody could not be told of it, while it is open.
+    """
 
     id: int
     kind: Kind
@@ -125,6 +128,7 @@ class Alert:
     campaign: str | None
     pool: str | None
     dismissed_by: str | None
+    untold: str | None
 
     @property
     def meaning(self) -> Meaning:
@@ -164,18 +168,18 @@ def find_open(
         "pool_id": pool_id,
         "limit": MOST_OPEN,
     }
-    return [_alert(row._mapping) for row in conn.execute(SQL.find_open, values)]
+    return [_alert(row._asdict()) for row in conn.execute(SQL.find_open, values)]
 
 
 def find_page(conn: Connection, organisation_id: int, before: int | None, limit: int) -> list[Alert]:
     """What was dismissed or has cleared, the newest first: at most `limit`, from below the id `before` on."""
     values = {"organisation_id": organisation_id, "before": before or BEYOND, "limit": limit}
-    return [_alert(row._mapping) for row in conn.execute(SQL.find_page, values)]
+    return [_alert(row._asdict()) for row in conn.execute(SQL.find_page, values)]
 
 
 def find_standing(conn: Connection, limit: int = MOST_OPEN) -> list[Alert]:
     """What is open in all organisations, the newest first: for the operator."""
-    return [_alert(row._mapping) for row in conn.execute(SQL.find_standing, {"limit": limit})]
+    return [_alert(row._asdict()) for row in conn.execute(SQL.find_standing, {"limit": limit})]
 
 
 def count_open(conn: Connection, organisation_id: int) -> int:
@@ -183,6 +187,5 @@ def count_open(conn: Connection, organisation_id: int) -> int:
     return int(conn.execute(SQL.count_open, {"organisation_id": organisation_id}).scalar_one())
 
 
-def _alert(row: Mapping[str, object]) -> Alert:
-    values = dict(row)
-    return Alert(**values | {"kind": Kind(str(values["kind"]))})  # type: ignore[arg-type]
+def _alert(row: dict[str, Any]) -> Alert:
+    return Alert(**row | {"kind": Kind(row["kind"])})

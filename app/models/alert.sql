@@ -43,7 +43,7 @@ SELECT raised.id, 'raised', NULL
   FROM raised
  WHERE raised.is_new
 
--- Whoever was to be told that it began is told that it is over; `drop_untold` spares those who never heard of it.
+-- Whoever was to be told that it began is told that it is over; the notices' `drop_moot` spares those who never heard of it.
 -- name: clear
 WITH cleared AS (
     UPDATE alert
@@ -90,7 +90,8 @@ SELECT EXISTS (SELECT FROM alert WHERE id = :id AND organisation_id = :organisat
 -- name: find_open
 SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, alert.raised_at, alert.seen_at,
        alert.times, alert.dismissed_at, alert.cleared_at,
-       campaign.name AS campaign, pool.name AS pool, CAST(NULL AS text) AS dismissed_by
+       campaign.name AS campaign, pool.name AS pool, CAST(NULL AS text) AS dismissed_by,
+       (SELECT max(error) FROM alert_notice WHERE alert_id = alert.id AND about = 'raised' AND done_at IS NULL) AS untold
   FROM alert
   LEFT JOIN campaign
     ON campaign.id = alert.campaign_id
@@ -107,7 +108,8 @@ SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, al
 -- name: find_page
 SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, alert.raised_at, alert.seen_at,
        alert.times, alert.dismissed_at, alert.cleared_at,
-       campaign.name AS campaign, pool.name AS pool, dismisser.name AS dismissed_by
+       campaign.name AS campaign, pool.name AS pool, dismisser.name AS dismissed_by,
+       CAST(NULL AS text) AS untold
   FROM alert
   LEFT JOIN campaign
     ON campaign.id = alert.campaign_id
@@ -131,7 +133,8 @@ SELECT count(*)
 -- name: find_standing
 SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, alert.raised_at, alert.seen_at,
        alert.times, alert.dismissed_at, alert.cleared_at,
-       campaign.name AS campaign, pool.name AS pool, CAST(NULL AS text) AS dismissed_by
+       campaign.name AS campaign, pool.name AS pool, CAST(NULL AS text) AS dismissed_by,
+       (SELECT max(error) FROM alert_notice WHERE alert_id = alert.id AND about = 'raised' AND done_at IS NULL) AS untold
   FROM alert
   LEFT JOIN campaign
     ON campaign.id = alert.campaign_id
