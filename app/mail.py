@@ -134,8 +134,8 @@ class Bounce(StrEnum):
 class Meaning:
     """What a provider's type of event is in our words: `kind` goes into the record, None: nothing does.
 
-    `evidence` is the outcome that it proves: Kind.SENT, or Kind.REFUSED where the provider took the call and dropped the
-    email; None: neither. `first`: the provider's first word about an email, by which the lag of webhooks is measured.
+    `evidence` is the outcome that it proves: Kind.SENT, or Kind.REFUSED where the provider took the call and then
+    dropped the email; None: neither. `first`: the provider's first word about an email, by which lag is measured.
     """
 
     kind: Kind | None = None

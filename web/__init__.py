@@ -23,11 +23,25 @@ from web.reports import blueprint as reports
 from web.segments import blueprint as segments
 from web.senders import blueprint as senders
 from web.unsubscribe import blueprint as unsubscribe
+from web.webhooks import blueprint as webhooks
 
 if TYPE_CHECKING:
     from app.runtime import Runtime
 
-BLUEPRINTS = (campaigns, previews, recipients, reports, account, health, imports, leads, segments, senders, unsubscribe)
+BLUEPRINTS = (
+    campaigns,
+    previews,
+    recipients,
+    reports,
+    account,
+    health,
+    imports,
+    leads,
+    segments,
+    senders,
+    unsubscribe,
+    webhooks,
+)
 BODY_LIMIT = 4 * 1024 * 1024  # bytes of a request: a campaign of 1 MB, percent-encoded; the upload of leads has its own
 
 

@@ -8,8 +8,9 @@ from typing import TypeVar
 from flask import Flask, current_app, request
 from flask_wtf.csrf import CSRFProtect
 
-# RFC 8058 §3.1: the receiver's own button posts without cookies, and so without a token.
-EXEMPT = ("web.unsubscribe.act",)
+# RFC 8058 §3.1: the receiver's own button posts without cookies, and so without a token. A provider's webhook has its
+# signature instead.
+EXEMPT = ("web.unsubscribe.act", "web.webhooks.take")
 LARGE = "_large_body"
 View = TypeVar("View", bound=Callable[..., object])
 

@@ -11,11 +11,12 @@ from psycopg.errors import NumericValueOutOfRange
 from sqlalchemy.exc import DataError
 from werkzeug.exceptions import HTTPException
 
-from app.errors import Conflict, Invalid, LeaseLost, MillraceError, NotFound, ProviderError, Unavailable
+from app.errors import Conflict, Invalid, LeaseLost, MillraceError, NotFound, ProviderError, Unavailable, Unverified
 
 log = logging.getLogger(__name__)
 STATUS: dict[type[MillraceError], int] = {
     Invalid: 422,
+    Unverified: 401,
     NotFound: 404,
     Conflict: 409,
     LeaseLost: 409,

@@ -28,6 +28,8 @@ PUBLIC = frozenset(
         "health.healthz",
         "unsubscribe.ask",
         "unsubscribe.act",
+        "webhooks.look",
+        "webhooks.take",
     }
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
-from app.flows import import_leads, send_range, steer
+from app.flows import import_leads, ingest, send_range, steer
 from app.runtime import Runtime
 
 
@@ -21,6 +21,11 @@ def declare(broker: RedisBroker, runtime: Runtime) -> None:
     def run_import() -> None:
         if import_leads.run_waiting(runtime):
             runtime.ring("import")
+
+    @dramatiq.actor(broker=broker, queue_name="ingest", actor_name="ingest")
+    def run_ingest() -> None:
+        if ingest.read_waiting(runtime):
+            runtime.ring("ingest")
 
     @dramatiq.actor(broker=broker, queue_name="upkeep")
     def upkeep() -> None:

@@ -14,7 +14,7 @@ from dramatiq.middleware import Middleware
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-QUEUES: Final = ("send", "import", "upkeep")
+QUEUES: Final = ("send", "import", "ingest", "upkeep")
 # So many waiting bells wake everybody; more would only have to be heard later, one by one.
 ENOUGH: Final = 64
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.errors import MillraceError
-from app.flows import alerts, beat, due, finish, launch, refresh, rescue, steer
+from app.flows import alerts, beat, due, finish, ingest, launch, refresh, rescue, steer
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -32,12 +32,14 @@ class Task:
 TASKS: Final = (
     Task(1.0, launch.start_due),
     Task(2.0, due.ring_due),
+    Task(2.0, ingest.ring_waiting),
     Task(5.0, rescue.rescue_expired),
     Task(5.0, refresh.refresh),
     Task(5.0, steer.close_cancelled),
     Task(5.0, alerts.deliver, aside=True),
     Task(10.0, finish.finish_due),
     Task(10.0, beat.beat_clock),
+    Task(3600.0, ingest.tidy),
 )
 
 

@@ -14,14 +14,20 @@ from dramatiq import Broker, Worker
 from dramatiq.middleware import Middleware
 
 from app.errors import MillraceError
-from app.flows import beat, import_leads, send_range, steer
+from app.flows import beat, import_leads, ingest, send_range, steer
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 Look = Callable[[Runtime], object]
 
-LOOKS: tuple[Look, ...] = (send_range.drain, import_leads.run_waiting, steer.close_cancelled, beat.beat_worker)
+LOOKS: tuple[Look, ...] = (
+    send_range.drain,
+    import_leads.run_waiting,
+    ingest.read_waiting,
+    steer.close_cancelled,
+    beat.beat_worker,
+)
 
 
 class Looking(Middleware):

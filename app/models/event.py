@@ -23,6 +23,7 @@ TARGET = (
     "event (lead_id, domain_id, kind, weight, detail,"
     " organisation_id, user_id, campaign_id, pool_id, variant, run, link_id, machine, message)"
 )
+TIMED = TARGET.replace("event (", "event (time, ")
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
@@ -59,6 +60,14 @@ class Fact(NamedTuple):
     weight: int = 1
 
 
+class Told(NamedTuple):
+    """An event that happened at a time of its own, as a provider told it."""
+
+    time: datetime
+    source: Source
+    fact: Fact
+
+
 def append(conn: Connection, source: Source, facts: Iterable[Fact]) -> None:
     """Append events, timed with the transaction's now()."""
     tail = source.tail
@@ -70,13 +79,33 @@ def append(conn: Connection, source: Source, facts: Iterable[Fact]) -> None:
         copy(conn, TARGET, ["".join(lines)])
 
 
-def count_outcomes(conn: Connection, campaign_id: int, run: int, since: datetime) -> dict[str, int]:
-    """kind -> leads, from the record itself: what a campaign's end holds against the ranges' sums.
+def append_told(conn: Connection, told: Iterable[Told]) -> None:
+    """Append events of any campaigns, timed with their own times; in time's order they cost the roll-up least."""
+    lines = [
+        f"{time}\t{fact.lead_id}\t{fact.domain_id}\t{fact.kind.value}\t{fact.weight}\t{_detail(fact.detail)}{source.tail}"
+        for time, source, fact in told
+    ]
+    if lines:
+        copy(conn, TIMED, ["".join(lines)])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What the record says of a campaign: leads by kind, and two sums over their ids that tell which ones those are."""
+
+    kinds: Mapping[str, int]
+    marks: tuple[int, int]
+
+
+def count_outcomes(conn: Connection, campaign_id: int, since: datetime) -> Outcomes:
+    """The outcomes from the record itself: what a campaign's end holds against its audience and its ranges' sums.
 
     `since` is when the campaign was launched; nothing of it is older.
     """
-    values = {"campaign_id": campaign_id, "run": run, "since": since}
-    return {str(kind): int(leads) for kind, leads in fetch(conn, SQL.count_outcomes, values, prepare=False)}
+    values = {"campaign_id": campaign_id, "since": since}
+    rows = fetch(conn, SQL.count_outcomes, values, prepare=False)
+    kinds = {str(kind): int(leads) for kind, leads, _, _ in rows}
+    return Outcomes(kinds, (int(sum(row[2] for row in rows)), int(sum(row[3] for row in rows))))
 
 
 def _detail(detail: Mapping[str, object] | None) -> str:

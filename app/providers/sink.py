@@ -1,4 +1,4 @@
-"""The sink: a provider for trials and benchmarks that takes real calls over HTTP, delivers nothing, and reports on it."""
+"""The sink: a provider for trials and benchmarks: takes real calls over HTTP, delivers nothing, and reports on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Webhooks signed as the Standard Webhooks specification says (standardwebhooks.com): HMAC-SHA256 over id, time, body."""
+"""Webhooks signed as the Standard Webhooks specification says: HMAC-SHA256 over id, time and body."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ COMMENT ON COLUMN handoff.outcomes IS 's sent, r refused, f failed, d put off, u
     ' campaign''s policy gave an unknown one up: it counts as failed), a sent again (an unknown one, in a later range)';
 -- Leads that are sent again though it is not known whether the first call took them: never a second time by itself.
 ALTER TABLE outbox ADD COLUMN resent boolean NOT NULL DEFAULT false;
+ALTER TABLE campaign ADD COLUMN look_at timestamptz; -- its sums differ: when they are compared again
 """
 
 POOLS = """
@@ -118,17 +119,17 @@ DECLARE
     today date := (now() AT TIME ZONE 'UTC')::date;
     made integer := 0;
     next date;
+    part text;
     old text;
 BEGIN
     PERFORM pg_advisory_xact_lock(7203193);
     FOR back IN -2 .. kept LOOP
         next := today - back;
-        IF to_regclass('webhook_event_' || to_char(next, 'YYYYMMDD')) IS NULL THEN
-            EXECUTE format('CREATE TABLE webhook_event_%s (LIKE webhook_event INCLUDING ALL)', to_char(next, 'YYYYMMDD'));
-            EXECUTE format(
-                'ALTER TABLE webhook_event ATTACH PARTITION webhook_event_%s FOR VALUES FROM (%L) TO (%L)',
-                to_char(next, 'YYYYMMDD'), next, next + 1
-            );
+        part := 'webhook_event_' || to_char(next, 'YYYYMMDD');
+        IF to_regclass(part) IS NULL THEN
+            EXECUTE format('CREATE TABLE %I (LIKE webhook_event INCLUDING ALL)', part);
+            EXECUTE format('ALTER TABLE webhook_event ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+                part, next, next + 1);
             made := made + 1;
         END IF;
     END LOOP;
@@ -158,6 +159,7 @@ def downgrade() -> None:
         " DROP COLUMN webhook_secret"
     )
     op.execute("ALTER TABLE outbox DROP COLUMN resent")
+    op.execute("ALTER TABLE campaign DROP COLUMN look_at")
     op.execute(
         "ALTER TABLE handoff DROP COLUMN unknown_since, DROP COLUMN repeat_at, DROP COLUMN repeats,"
         " DROP COLUMN evidence"

@@ -1,0 +1,281 @@
+"""Ingesting: kept webhooks are read, each event once; what they prove, record and entail is written in one transaction.
+
+Nothing is ever updated by an event, so their order does not matter: any permutation gives the same figures.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection
+
+from app.errors import Unavailable
+from app.flows import resolve
+from app.flows.resolve import Evidence
+from app.mail import Bounce, Kind, Meaning, Reported
+from app.models import alert, event, rollup, webhook
+from app.models.event import Fact, Source, Told
+from app.models.suppression import suppress
+from app.models.webhook import BUCKETS, Arrivals, Match, Pool, Post, Window
+from app.providers import WEBHOOKS
+from app.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+POSTS: Final = 500  # of one pool, in one transaction
+BYTES: Final = 1024 * 1024  # of the same: some 5,000 events, half a second
+TURN: Final = 5.0  # seconds that one bell reads for; then others have theirs
+DAYS: Final = 3  # that a post is kept after it was read
+ODD_DAYS: Final = 30  # and where it could not be read, or spoke of emails that are not ours
+
+# What an event makes of its lead's address, by kind and bounce: the reason of the suppression.
+CONSEQUENCES: Final[Mapping[tuple[Kind | None, Bounce | None], str]] = {
+    (Kind.BOUNCED, Bounce.HARD): "bounced",
+    (Kind.COMPLAINED, None): "complained",
+    (Kind.UNSUBSCRIBED, None): "unsubscribed",
+}
+KNOWN: Final = "sr"  # letters of leads whose outcome is certain: evidence tells nothing new
+
+
+class Hit(NamedTuple):
+    """An event of an email of ours; `letter` is what stands for the lead in its hand-off."""
+
+    told: Reported
+    received_at: datetime
+    match: Match
+    domain_id: int
+    letter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """The events of some posts: `fresh` by key, those `late` or told before, and `unmatched` ones counted by post."""
+
+    fresh: dict[str, Hit]
+    late: list[Hit]
+    repeated: int
+    unmatched: dict[int, int]
+
+
+def read_waiting(runtime: Runtime) -> bool:
+    """Read what waits, for some seconds at most; whether there is more. Any number of workers may do so at once."""
+    until = time.monotonic() + TURN
+    while True:
+        with runtime.db.begin() as conn:
+            pools = webhook.find_waiting(conn)
+        if not sum([_read_pool(runtime, pool) for pool in pools]):
+            return False
+        if runtime.stopping.is_set() or time.monotonic() > until:
+            return True
+
+
+def ring_waiting(runtime: Runtime) -> None:
+    """Ring where posts wait: their own bell may have been lost."""
+    with runtime.db.begin() as conn:
+        waiting = webhook.find_waiting(conn)
+    if waiting:
+        runtime.ring("ingest")
+
+
+def tidy(runtime: Runtime) -> int:
+    """Make room for the days to come, and drop what was read days ago; how many posts."""
+    with runtime.db.begin() as conn:
+        webhook.keep_days(conn)
+    total, dropped = 0, POSTS
+    while dropped == POSTS and not runtime.stopping.is_set():
+        with runtime.db.begin() as conn:
+            dropped = webhook.drop_read(conn, DAYS, ODD_DAYS, POSTS)
+        total += dropped
+    return total
+
+
+def _read_pool(runtime: Runtime, pool: Pool) -> int:
+    """Read some posts of a pool in one transaction; where that fails, one by one, so that only the bad ones wait."""
+    posts: list[Post] = []
+    _make_days(runtime)
+    try:
+        with runtime.db.begin() as conn:
+            posts = webhook.claim(conn, pool.id, POSTS, BYTES)
+            if posts:
+                _read(conn, pool, posts)
+        return len(posts)
+    except Unavailable:
+        raise
+    except Exception as error:  # whatever is in a body, it stops nobody else's
+        if not posts:
+            raise
+        log.info("%s posts of pool %s are read one by one: %s", len(posts), pool.id, error)
+    return sum([_read_alone(runtime, pool, post) for post in posts])
+
+
+def _read_alone(runtime: Runtime, pool: Pool, post: Post) -> int:
+    try:
+        with runtime.db.begin() as conn:
+            _read(conn, pool, webhook.claim_one(conn, post.id))
+    except Unavailable:
+        raise
+    except Exception as error:
+        with runtime.db.begin() as conn:
+            again = webhook.put_back(conn, post.id, f"{type(error).__name__}: {error}")
+        log.log(logging.WARNING if again else logging.ERROR, "webhook %s cannot be read: %r", post.id, error)
+    return 1
+
+
+def _make_days(runtime: Runtime) -> None:
+    with runtime.db.begin() as conn:
+        complete = webhook.find_window(conn).complete
+    if not complete:  # the clock does this ahead; here it is the first time, or the clock stood still for days
+        with runtime.db.begin() as conn:
+            webhook.keep_days(conn)
+
+
+def _read(conn: Connection, pool: Pool, posts: Sequence[Post]) -> None:
+    """Everything that these posts entail; raises what a body that is none of its provider's makes its reader raise."""
+    reader = WEBHOOKS[pool.provider]
+    told = [(post, each) for post in posts for each in reader.read_events(post.body, post.delivery)]
+    found = _sort(conn, pool, posts, told)
+    days = {key: hit.told.at.astimezone(UTC).date() for key, hit in found.fresh.items()}
+    new = webhook.add_events(conn, days)
+    hits = [hit for key, hit in found.fresh.items() if key in new]
+    _prove(conn, pool, hits)
+    _record(conn, pool, hits)
+    _suppress(conn, hits)
+    _count_late(conn, found.late)
+    webhook.close(conn, found.unmatched)
+    alert.clear(conn, alert.Kind.WEBHOOK_REFUSED, pool.id)
+    webhook.note_arrivals(conn, pool.id, _arrivals(posts, found, hits))  # last: it locks a row that all posts want
+
+
+def _sort(conn: Connection, pool: Pool, posts: Sequence[Post], told: Sequence[tuple[Post, Reported]]) -> Sorted:
+    window = webhook.find_window(conn)
+    matches = webhook.match(conn, pool.id, [(each.handoff_id, each.lead_id) for _, each in told])
+    found = Sorted({}, [], 0, dict.fromkeys((post.id for post in posts), 0))
+    matched: set[int] = set()
+    repeated = 0
+    for match in matches:
+        for place, domain_id, letter in zip(match.places, match.domain_ids, match.letters, strict=True):
+            post, each = told[place - 1]
+            hit = Hit(each, post.received_at, match, domain_id, letter)
+            matched.add(place - 1)
+            if not _within(window, each.at):
+                found.late.append(hit)
+            elif found.fresh.setdefault(_key(pool.id, each.key), hit) is not hit:
+                repeated += 1
+    for place, (post, _) in enumerate(told):
+        found.unmatched[post.id] += place not in matched
+    return Sorted(found.fresh, found.late, repeated, found.unmatched)
+
+
+def _within(window: Window, at: datetime) -> bool:
+    return window.first <= at.astimezone(UTC).date() <= window.last
+
+
+def _key(pool_id: int, key: str) -> str:
+    return blake2b(f"{pool_id}:{key}".encode(), digest_size=16).hexdigest()
+
+
+def _prove(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
+    proof = {
+        Evidence(hit.match.handoff_id, hit.told.lead_id, hit.told.meaning.evidence)
+        for hit in hits
+        if hit.told.meaning.evidence is not None and hit.letter not in KNOWN
+    }
+    if proof:
+        resolve.use_evidence(conn, pool.id, sorted(proof))
+
+
+def _record(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
+    """In time's order: the record is told of each five minutes once. A clock that runs ahead does not move us."""
+    telling = [hit for hit in hits if hit.told.meaning.kind is not None]
+    clicked = [(hit.match.campaign_id, _clean(hit.told.url)) for hit in telling if hit.told.url is not None]
+    links = webhook.find_links(conn, clicked)
+    sources: dict[tuple[int, int, bool], Source] = {}
+    events: list[Told] = []
+    for hit in telling:
+        match, told = hit.match, hit.told
+        link_id = links.get((match.campaign_id, told.url), 0) if told.url is not None else 0
+        one = (match.handoff_id, link_id, told.machine)
+        source = sources.get(one) or sources.setdefault(one, _source(pool, match, link_id, told.machine))
+        assert told.meaning.kind is not None
+        fact = Fact(told.lead_id, hit.domain_id, told.meaning.kind, _detail(told, link_id))
+        events.append(Told(min(told.at, hit.received_at), source, fact))
+    events.sort(key=lambda each: each.time)
+    event.append_told(conn, events)
+
+
+def _source(pool: Pool, match: Match, link_id: int, machine: bool) -> Source:
+    return Source(
+        organisation_id=match.organisation_id,
+        user_id=match.owner_id,
+        campaign_id=match.campaign_id,
+        pool_id=pool.id,
+        variant=match.variant,
+        run=match.run,
+        link_id=link_id,
+        machine=machine,
+    )
+
+
+def _detail(told: Reported, link_id: int) -> dict[str, object] | None:
+    detail: dict[str, object] = {}
+    if told.meaning.bounce is not None:
+        detail["bounce"] = told.meaning.bounce.value
+    if told.reason:
+        detail["reason"] = _clean(told.reason)[:300]
+    if told.url is not None and not link_id:
+        detail["url"] = _clean(told.url)[:2000]
+    return detail or None
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL keeps no NUL."""
+    return text.replace("\0", "")
+
+
+def _suppress(conn: Connection, hits: Sequence[Hit]) -> None:
+    closing: defaultdict[tuple[int, int, str], set[int]] = defaultdict(set)
+    for hit in hits:
+        reason = CONSEQUENCES.get(_sort_of(hit.told.meaning))
+        if reason is not None:
+            closing[hit.match.organisation_id, hit.match.campaign_id, reason].add(hit.told.lead_id)
+    for (organisation_id, campaign_id, reason), lead_ids in sorted(closing.items()):
+        addresses = webhook.find_addresses(conn, organisation_id, lead_ids)
+        suppress(conn, organisation_id, addresses.values(), reason, f"campaign {campaign_id}")
+
+
+def _sort_of(meaning: Meaning) -> tuple[Kind | None, Bounce | None]:
+    return meaning.kind, meaning.bounce
+
+
+def _count_late(conn: Connection, late: Sequence[Hit]) -> None:
+    """Events that cannot be told from repeats any more are counted, and not taken."""
+    sums: Counter[tuple[Any, ...]] = Counter()
+    for hit in late:
+        if hit.told.meaning.kind is not None:
+            hour = hit.told.at.replace(minute=0, second=0, microsecond=0)
+            sums[hit.match.organisation_id, hit.match.campaign_id, hit.told.meaning.kind, hour] += 1
+    for (organisation_id, campaign_id, kind, hour), total in sums.items():
+        rollup.note_late(conn, organisation_id, campaign_id, kind, hour, total)
+
+
+def _arrivals(posts: Sequence[Post], found: Sorted, hits: Sequence[Hit]) -> Arrivals:
+    lags = [0] * BUCKETS
+    for hit in hits:
+        if hit.told.meaning.first:
+            lags[webhook.bucket((hit.received_at - hit.match.handed_at).total_seconds())] += 1
+    return Arrivals(
+        seen_at=max(post.received_at for post in posts),
+        handed_at=max((hit.match.handed_at for hit in hits), default=None),
+        lags=lags,
+        events=len(hits),
+        repeated=found.repeated + len(found.fresh) - len(hits),
+        late=len(found.late),
+        unmatched=sum(found.unmatched.values()),
+    )

@@ -1,0 +1,275 @@
+"""Webhooks: what providers posted, whether its events were told before, and how late they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection
+
+from app.db import Statements, array, fetch
+
+SQL = Statements("webhook")
+
+KEPT: Final = 8  # days for which an event is told from its repeats: longer than any provider goes on trying
+TRIES: Final = 3  # the statements say it too, since an index does
+BUCKETS: Final = 24  # of lags, each twice as wide as the one before: the last ones are days
+SHORTEST_HOLD: Final = 900.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The pool behind an address; `secret` is encrypted, None where its webhooks are not taken."""
+
+    pool_id: int
+    provider: str
+    secret: bytes | None
+
+
+class Pool(NamedTuple):
+    """A pool of which posts wait."""
+
+    id: int
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One kept body, verified when it came. `delivery` is what the provider calls the post, or ""."""
+
+    id: int
+    received_at: datetime
+    delivery: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """UTC days whose events are told from their repeats; what is outside of it cannot be taken."""
+
+    first: date
+    last: date
+    complete: bool
+
+
+class Match(NamedTuple):
+    """A hand-off that events speak of: their places (from 1), their leads' domains and letters, in one order."""
+
+    handoff_id: int
+    campaign_id: int
+    run: int
+    variant: int
+    handed_at: datetime
+    organisation_id: int
+    owner_id: int
+    places: list[int]
+    domain_ids: list[int]
+    letters: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What came in one go: when, the youngest call spoken of, how late (by bucket), how many events of which sort."""
+
+    seen_at: datetime
+    handed_at: datetime | None
+    lags: Sequence[int]
+    events: int
+    repeated: int
+    late: int
+    unmatched: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How long after a call its webhooks come, in seconds: half of them within `p50`, nearly all within `p999`."""
+
+    p50: float
+    p999: float
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLine:
+    """A pool's webhooks as lists show them. `hold` is in seconds; `set_aside` counts posts that could not be read."""
+
+    pool_id: int
+    token: str
+    has_secret: bool
+    seen_at: datetime | None
+    lag: Lag | None
+    hold: float
+    unmatched: int
+    late: int
+    set_aside: int
+
+
+# -- The door ----------------------------------------------------------------------------------------------------------
+
+
+def find_door(conn: Connection, token: str) -> Door | None:
+    """The pool with this token in its webhooks' address."""
+    row = conn.execute(SQL.find_door, {"token": token}).one_or_none()
+    return None if row is None else Door(**row._mapping)
+
+
+def keep(conn: Connection, pool_id: int, delivery: str, body: bytes) -> None:
+    """Keep a verified post until it is read."""
+    conn.execute(SQL.keep, {"pool_id": pool_id, "delivery": delivery, "body": body})
+
+
+def is_silent(conn: Connection, pool_id: int, seconds: float) -> bool:
+    """Whether nothing that verified was read for so long."""
+    return bool(conn.execute(SQL.is_silent, {"pool_id": pool_id, "seconds": seconds}).scalar_one())
+
+
+def set_secret(conn: Connection, pool_id: int, secret: bytes | None) -> None:
+    """Take the pool's webhooks under this encrypted secret from now on; None: take none."""
+    conn.execute(SQL.set_secret, {"pool_id": pool_id, "secret": secret})
+
+
+def list_doors(conn: Connection, organisation_id: int) -> dict[int, DoorLine]:
+    """pool -> its webhooks."""
+    rows = conn.execute(SQL.list_doors, {"organisation_id": organisation_id}).mappings()
+    return {row["pool_id"]: _door_line(dict(row)) for row in rows}
+
+
+def _door_line(row: dict[str, object]) -> DoorLine:
+    found = _lag(row.pop("lags"))  # type: ignore[arg-type]
+    return DoorLine(lag=found, hold=_hold(found), **row)  # type: ignore[arg-type]
+
+
+# -- Reading -----------------------------------------------------------------------------------------------------------
+
+
+def find_waiting(conn: Connection) -> list[Pool]:
+    """Pools of which posts wait, in no order."""
+    return [Pool(row.id, row.provider) for row in conn.execute(SQL.find_waiting)]
+
+
+def claim(conn: Connection, pool_id: int, posts: int, size: int) -> list[Post]:
+    """The pool's oldest posts that nobody else reads now, about `size` bytes of them; ours until the commit."""
+    rows = fetch(conn, SQL.claim, {"pool_id": pool_id, "posts": posts, "bytes": size})
+    return [Post(*row) for row in rows]
+
+
+def claim_one(conn: Connection, webhook_id: int) -> list[Post]:
+    """This post, unless it was read meanwhile."""
+    return [Post(*row) for row in fetch(conn, SQL.claim_one, {"webhook_id": webhook_id})]
+
+
+def close(conn: Connection, unmatched: Mapping[int, int]) -> None:
+    """These posts were read: post -> how many of its events belong to no email of the pool."""
+    conn.execute(SQL.close, {"ids": array(unmatched), "unmatched": array(unmatched.values())})
+
+
+def put_back(conn: Connection, webhook_id: int, error: str) -> bool:
+    """It could not be read: again a little later; False when it was tried often enough, and is set aside."""
+    values = {"webhook_id": webhook_id, "error": error[:2000].replace("\0", "")}
+    tries = conn.execute(SQL.put_back, values).scalar()
+    return tries is None or int(tries) < TRIES
+
+
+def find_window(conn: Connection) -> Window:
+    """The days of which events are taken now, the last one being tomorrow; `complete`: they have their tables."""
+    row = conn.execute(SQL.find_window, {"kept": KEPT}).one()
+    return Window(row.today - timedelta(days=KEPT - 1), row.today + timedelta(days=1), row.complete)
+
+
+def keep_days(conn: Connection) -> int:
+    """Make the tables of days to come and drop those of days gone by; how many were made."""
+    return int(conn.execute(SQL.keep_days, {"kept": KEPT}).scalar_one())
+
+
+def add_events(conn: Connection, days: Mapping[str, date]) -> set[str]:
+    """key (16 bytes in hexadecimal) -> its day; the keys that were not there yet.
+
+    Waits for a transaction under way that brings the same ones.
+    """
+    values = {"days": "{" + ",".join(map(str, days.values())) + "}", "keys": "{" + ",".join(days) + "}"}
+    return {key for (key,) in fetch(conn, SQL.insert_events, values)} if days else set()
+
+
+def match(conn: Connection, pool_id: int, pairs: Sequence[tuple[int, int]]) -> list[Match]:
+    """The pool's hand-offs among (hand-off, lead) pairs that hold the lead."""
+    values = {
+        "pool_id": pool_id,
+        "handoff_ids": array([handoff_id for handoff_id, _ in pairs]),
+        "lead_ids": array([lead_id for _, lead_id in pairs]),
+    }
+    return [Match(*row) for row in fetch(conn, SQL.match, values)]
+
+
+def find_addresses(conn: Connection, organisation_id: int, lead_ids: Iterable[int]) -> dict[int, str]:
+    """lead -> address, of those that still exist."""
+    values = {"organisation_id": organisation_id, "lead_ids": array(lead_ids)}
+    return {row.id: row.email for row in conn.execute(SQL.find_addresses, values)}
+
+
+def find_links(conn: Connection, clicked: Iterable[tuple[int, str]]) -> dict[tuple[int, str], int]:
+    """(campaign, URL) -> the number of the link, of those that have one."""
+    wanted = sorted(set(clicked))
+    values = {"campaign_ids": array(campaign_id for campaign_id, _ in wanted), "urls": [url for _, url in wanted]}
+    rows = conn.execute(SQL.find_links, values) if wanted else ()
+    return {(row.campaign_id, row.url): row.id for row in rows}
+
+
+def drop_read(conn: Connection, days: int, odd_days: int, most: int) -> int:
+    """Drop posts that were read, older than `days`; those with something odd after `odd_days`. How many it were."""
+    return conn.execute(SQL.drop_read, {"days": days, "odd_days": odd_days, "most": most}).rowcount
+
+
+# -- Whether they arrive, and how late ---------------------------------------------------------------------------------
+
+
+def note_arrivals(conn: Connection, pool_id: int, came: Arrivals) -> None:
+    """Add to what is known of a pool's webhooks. Its row is locked until the commit."""
+    values = {
+        "pool_id": pool_id,
+        "seen_at": came.seen_at,
+        "handed_at": came.handed_at,
+        "lags": array(came.lags),
+        "events": came.events,
+        "repeated": came.repeated,
+        "late": came.late,
+        "unmatched": came.unmatched,
+    }
+    conn.execute(SQL.note_arrivals, values)
+
+
+def bucket(seconds: float) -> int:
+    """The place (from 0) of a lag among `BUCKETS`: within 1 s, 2 s, 4 s …"""
+    return min(max(int(seconds), 0).bit_length(), BUCKETS - 1)
+
+
+def lag(conn: Connection, pool_id: int) -> Lag | None:
+    """The lag that was observed; None where no webhook of the pool has spoken of a call yet."""
+    row = conn.execute(SQL.find_arrivals, {"pool_id": pool_id}).one_or_none()
+    return None if row is None else _lag(row.lags)
+
+
+def hold(conn: Connection, pool_id: int) -> float:
+    """Seconds after which silence about a call means something: twice what nearly all came within, 900 at least."""
+    return _hold(lag(conn, pool_id))
+
+
+def _hold(lag: Lag | None) -> float:
+    return max(SHORTEST_HOLD, 2 * lag.p999) if lag else SHORTEST_HOLD
+
+
+def _lag(counts: Sequence[int] | None) -> Lag | None:
+    """Each figure is the upper end of its bucket, so that it is never too small."""
+    total = sum(counts or ())
+    if not counts or not total:
+        return None
+
+    def within(share: float) -> float:
+        seen = 0
+        for place, count in enumerate(counts):
+            seen += count
+            if seen >= share * total:
+                return float(2**place)
+        raise AssertionError("the buckets add up to their total")
+
+    return Lag(within(0.5), within(0.999))

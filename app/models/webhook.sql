@@ -1,0 +1,197 @@
+-- name: find_door
+SELECT pool.id AS pool_id, pool.provider, pool.webhook_secret AS secret
+  FROM pool
+ WHERE pool.webhook_token = :token
+
+-- name: keep
+INSERT INTO webhook (pool_id, delivery, body)
+VALUES (:pool_id, :delivery, :body)
+
+-- name: is_silent
+SELECT NOT EXISTS (
+    SELECT
+      FROM pool_webhook
+     WHERE pool_id = :pool_id
+       AND seen_at > now() - make_interval(secs => :seconds)
+) AS silent
+
+-- In no order, so that several workers begin with different ones.
+-- name: find_waiting
+SELECT pool.id, pool.provider
+  FROM pool
+ WHERE EXISTS (
+           SELECT
+             FROM webhook
+            WHERE webhook.pool_id = pool.id
+              AND read_at IS NULL
+              AND tries < 3
+              AND retry_at <= now()
+       )
+ ORDER BY random()
+
+-- The oldest of one pool that nobody else reads, up to so many bytes: a post holds one event or a thousand. Their length
+-- is known without reading them.
+-- name: claim
+WITH waiting AS MATERIALIZED (
+    SELECT id, octet_length(body) AS bytes
+      FROM webhook
+     WHERE pool_id = :pool_id
+       AND read_at IS NULL
+       AND tries < 3
+       AND retry_at <= now()
+     ORDER BY id
+     LIMIT :posts
+       FOR UPDATE SKIP LOCKED
+), measured AS (
+    SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS bytes_before
+      FROM waiting
+)
+SELECT webhook.id, webhook.received_at, webhook.delivery, webhook.body
+  FROM measured
+  JOIN webhook
+    ON webhook.id = measured.id
+ WHERE bytes_before < :bytes
+ ORDER BY webhook.id
+
+-- name: claim_one
+SELECT id, received_at, delivery, body
+  FROM webhook
+ WHERE id = :webhook_id
+   AND read_at IS NULL
+   FOR UPDATE SKIP LOCKED
+
+-- name: close
+UPDATE webhook
+   SET read_at = now(),
+       error = NULL,
+       unmatched = told.unmatched
+  FROM unnest(CAST(:ids AS bigint[]), CAST(:unmatched AS integer[])) AS told (id, unmatched)
+ WHERE webhook.id = told.id
+
+-- name: put_back
+UPDATE webhook
+   SET tries = tries + 1,
+       retry_at = now() + make_interval(secs => 10 * power(6, tries)),
+       error = :error
+ WHERE id = :webhook_id
+   AND read_at IS NULL
+RETURNING tries
+
+-- The days whose events are told apart, by the database's clock, and whether their tables are there.
+-- name: find_window
+SELECT (now() AT TIME ZONE 'UTC')::date AS today,
+       (SELECT count(to_regclass('webhook_event_' || to_char((now() AT TIME ZONE 'UTC')::date - back, 'YYYYMMDD')))
+          FROM generate_series(-1, CAST(:kept AS integer)) AS back) = :kept + 2 AS complete
+
+-- name: keep_days
+SELECT keep_webhook_days(:kept) AS made
+
+-- Sorted, so that of two that bring the same events one waits for the other instead of each for each. The key comes
+-- back as text: made into objects it took as long as the insert.
+-- name: insert_events
+INSERT INTO webhook_event (day, key)
+SELECT day, key
+  FROM unnest(CAST(:days AS date[]), CAST(:keys AS uuid[])) AS told (day, key)
+ ORDER BY day, key
+    ON CONFLICT DO NOTHING
+RETURNING translate(CAST(key AS text), '-', '') AS key
+
+-- The hand-offs of this pool that events speak of, each with its events' places, and for these the lead's domain and the
+-- letter that stands for it: "?" while the call is not settled. What names a lead that is not in the call is left out.
+-- name: match
+SELECT handoff.id,
+       handoff.campaign_id,
+       handoff.run,
+       handoff.variant,
+       handoff.handed_at,
+       campaign.organisation_id,
+       campaign.owner_id,
+       array_agg(told.place) AS places,
+       array_agg(coalesce(lead.domain_id, 0)) AS domain_ids,
+       array_agg(coalesce(substr(handoff.outcomes, found.position, 1), '?')) AS letters
+  FROM unnest(CAST(:handoff_ids AS bigint[]), CAST(:lead_ids AS bigint[]))
+       WITH ORDINALITY AS told (handoff_id, lead_id, place)
+  JOIN handoff
+    ON handoff.id = told.handoff_id
+   AND handoff.pool_id = :pool_id
+ CROSS JOIN LATERAL (SELECT array_position(handoff.lead_ids, told.lead_id) AS position) AS found
+  JOIN campaign
+    ON campaign.id = handoff.campaign_id
+  LEFT JOIN lead
+    ON lead.id = told.lead_id
+ WHERE found.position IS NOT NULL
+ GROUP BY handoff.id, campaign.id
+
+-- name: find_addresses
+SELECT id, email
+  FROM lead
+ WHERE id = ANY (CAST(:lead_ids AS bigint[]))
+   AND organisation_id = :organisation_id
+
+-- name: find_links
+SELECT link.campaign_id, link.url, min(link.id) AS id
+  FROM unnest(CAST(:campaign_ids AS integer[]), CAST(:urls AS text[])) AS clicked (campaign_id, url)
+  JOIN link
+    ON link.campaign_id = clicked.campaign_id
+   AND link.url = clicked.url
+ GROUP BY link.campaign_id, link.url
+
+-- Halved when a million is reached, so that what was long ago counts less and less.
+-- name: note_arrivals
+INSERT INTO pool_webhook AS known (pool_id, seen_at, handed_at, lags, events, repeated, late, unmatched)
+VALUES (:pool_id, :seen_at, :handed_at, CAST(:lags AS bigint[]), :events, :repeated, :late, :unmatched)
+    ON CONFLICT (pool_id) DO UPDATE
+   SET seen_at = greatest(known.seen_at, excluded.seen_at),
+       handed_at = greatest(known.handed_at, excluded.handed_at),
+       lags = (
+           SELECT array_agg(
+                      (coalesce(before, 0) + coalesce(added, 0))
+                      / CASE WHEN (SELECT sum(each) FROM unnest(known.lags) AS each) > 1000000 THEN 2 ELSE 1 END
+                      ORDER BY place
+                  )
+             FROM unnest(known.lags, excluded.lags) WITH ORDINALITY AS pair (before, added, place)
+       ),
+       events = known.events + excluded.events,
+       repeated = known.repeated + excluded.repeated,
+       late = known.late + excluded.late,
+       unmatched = known.unmatched + excluded.unmatched
+
+-- name: find_arrivals
+SELECT seen_at, lags
+  FROM pool_webhook
+ WHERE pool_id = :pool_id
+
+-- name: list_doors
+SELECT pool.id AS pool_id,
+       pool.webhook_token AS token,
+       pool.webhook_secret IS NOT NULL AS has_secret,
+       arrivals.seen_at,
+       arrivals.lags,
+       coalesce(arrivals.unmatched, 0) AS unmatched,
+       coalesce(arrivals.late, 0) AS late,
+       (SELECT count(*)
+          FROM webhook
+         WHERE webhook.pool_id = pool.id
+           AND read_at IS NULL
+           AND tries >= 3) AS set_aside
+  FROM pool
+  LEFT JOIN pool_webhook AS arrivals
+    ON arrivals.pool_id = pool.id
+ WHERE pool.organisation_id = :organisation_id
+
+-- name: set_secret
+UPDATE pool
+   SET webhook_secret = :secret
+ WHERE id = :pool_id
+
+-- What was read is kept for some days; what was not understood, or not found, for longer.
+-- name: drop_read
+DELETE FROM webhook
+ WHERE id IN (
+           SELECT id
+             FROM webhook
+            WHERE received_at < now() - make_interval(days => :days)
+              AND ((read_at IS NOT NULL AND unmatched = 0) OR received_at < now() - make_interval(days => :odd_days))
+            ORDER BY received_at
+            LIMIT :most
+       )
