@@ -18,6 +18,7 @@ BENCHES = {
     "report": "bench.report",
     "compose": "bench.compose",
     "segment": "bench.segment",
+    "faults": "bench.faults",
 }
 
 
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     harness.show(name, answer, json=args.json)
-    return 0
+    return 1 if answer.broken else 0
 
 
 def _list(asked: str) -> int:

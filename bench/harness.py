@@ -73,6 +73,7 @@ class Answer:
     ours: Mapping[str, float]
     rivals: Mapping[str, Mapping[str, float]]
     reach: Mapping[str, Mapping[str, float]]
+    broken: tuple[str, ...] = ()  # promises that did not hold, a sentence each: the command ends with 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Server:
     edition: str
     folder: Path
     settings: Settings
+    stack: stack.Stack
 
 
 @contextmanager
@@ -103,6 +105,7 @@ def server(
             edition=running.edition,
             folder=Path(folder),
             settings=_shown(running.database_url),
+            stack=running,
         )
 
 
@@ -237,10 +240,13 @@ def show(name: str, answer: Answer, *, json: bool) -> None:
     _table({"ours": answer.ours, **answer.rivals})
     for figure, aim in answer.reach.items():
         print(f"  reach {figure}: {_verdict(figure, aim)}")
+    for promise in answer.broken:
+        print(f"  BROKEN: {promise}")
     if json:
         whole = {"bench": name, "settings": answer.settings, "ours": answer.ours, "rivals": answer.rivals}
         sys.stdout.flush()
-        print(orjson.dumps(whole | {"reach": answer.reach}).decode(), flush=True)
+        broken = {"broken": answer.broken} if answer.broken else {}
+        print(orjson.dumps(whole | {"reach": answer.reach} | broken).decode(), flush=True)
 
 
 def _table(columns: Mapping[str, Mapping[str, float]]) -> None:

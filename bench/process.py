@@ -62,16 +62,20 @@ class Sink:
         found: dict[str, int] = httpx.get(f"{self.address}/stats", timeout=10).raise_for_status().json()
         return found
 
+    def behave(self, **changes: float | str) -> None:
+        """Changes how it answers from now on."""
+        httpx.post(f"{self.address}/settings", json=changes, timeout=10).raise_for_status()
+
     def reset(self) -> None:
         """Forgets all counts."""
         httpx.post(f"{self.address}/reset", json={}, timeout=10).raise_for_status()
 
 
 @contextmanager
-def sink(house: Server, latency: float) -> Iterator[Sink]:
-    """The sink as a process of its own on a free port, answering after `latency` seconds."""
-    log = house.folder / "sink.log"
-    with started(["cli.sink", "--port", "0", "--latency", str(latency)], {}, log) as process:
+def sink(house: Server, latency: float, *options: str, name: str = "sink") -> Iterator[Sink]:
+    """The sink as a process of its own on a free port, answering after `latency` seconds; `options` of its command."""
+    log = house.folder / f"{name}.log"
+    with started(["cli.sink", "--port", "0", "--latency", str(latency), *options], {}, log) as process:
         yield Sink(_listening(process, log), process.pid)
 
 

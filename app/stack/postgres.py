@@ -95,6 +95,10 @@ class Postgres:
         """As kill -9 of the server; the next start recovers from the log."""
         self.child.kill()
 
+    def break_off(self) -> None:
+        """The "immediate" shutdown: every session is cut, nothing is written; the next start recovers from the log."""
+        self.child.stop(seconds=30, how=signal.SIGQUIT)
+
     def restart(self) -> None:
         self.stop()
         self.start()

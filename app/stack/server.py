@@ -63,12 +63,12 @@ class Child:
                 raise Unavailable(f"The embedded {self.name} was not ready after {seconds:.0f} s: {self.last_words()}")
             time.sleep(0.01)
 
-    def stop(self, *, seconds: float) -> None:
-        """Ends it cleanly, by force after `seconds`. Nothing happens when it does not run."""
+    def stop(self, *, seconds: float, how: signal.Signals | None = None) -> None:
+        """Ends it cleanly (or with the signal `how`), by force after `seconds`. Nothing happens when it does not run."""
         if self.process is None:
             return
         if self.running:
-            self.process.send_signal(self.stop_signal)
+            self.process.send_signal(how or self.stop_signal)
             try:
                 self.process.wait(seconds)
             except subprocess.TimeoutExpired:
