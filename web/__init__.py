@@ -13,6 +13,7 @@ from app import config
 from app.config import Settings
 from web import assets, csrf, formats, navigation, problems, security, throttle, visitor
 from web.account import blueprint as account
+from web.alerts import blueprint as alerts
 from web.campaigns import blueprint as campaigns
 from web.health import blueprint as health
 from web.imports import blueprint as imports
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from app.runtime import Runtime
 
 BLUEPRINTS = (
+    alerts,
     campaigns,
     previews,
     recipients,

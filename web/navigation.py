@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Flask, current_app, request
 
+from web.alert_count import count_open
 from web.context import me
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """One entry of the menu: it is lit while the page belongs to its blueprint, or to one that lives under it."""
+    """One entry of the menu: it is lit while the page belongs to its blueprint, or to one that lives under it.
+
+    `count` gives the figure beside it, of things that wait in there.
+    """
 
     label: str
     endpoint: str
     icon: str
     admin: bool = False
     under: tuple[str, ...] = ()
+    count: Callable[[], int] | None = None
 
     @property
     def blueprint(self) -> str:
@@ -35,6 +41,7 @@ ROOMS = (
     Room("Segments", "segments.index", "segment"),
     Room("Reports", "reports.index", "report"),
     Room("Senders", "senders.index", "sender"),
+    Room("Alerts", "alerts.index", "alert", count=count_open),
 )
 
 

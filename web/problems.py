@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import orjson
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, g, render_template, request
 from flask_wtf.csrf import CSRFError
 from psycopg.errors import NumericValueOutOfRange
 from sqlalchemy.exc import DataError
@@ -104,5 +104,6 @@ def _answer(status: int, sentence: str, faults: tuple[object, ...] = ()) -> Resp
         if faults:
             problem["faults"] = faults
         return Response(orjson.dumps(problem), status, content_type="application/problem+json")
+    g.problem = True  # the page's menu asks nothing of a database that may be what is broken
     page = render_template("problem.html", status=status, title=title, sentence=sentence)
     return Response(page, status, content_type="text/html; charset=utf-8")

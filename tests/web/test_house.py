@@ -11,7 +11,8 @@ from werkzeug.routing import Rule
 
 from app.flows import edit_campaign, import_leads, pools, segments
 from app.flows.edit_campaign import Draft
-from app.models import lead
+from app.models import alert, lead
+from app.models.alert import Kind
 from app.runtime import Runtime
 from tests.web.conftest import People, Visit
 from web import create_app
@@ -27,6 +28,13 @@ def a_lead(runtime: Runtime, organisation_id: int) -> int:
         return lead.merge(conn, organisation_id, [f"theirs@example.org\t{domain}\t\\N\t{{}}\n"]).added[0]
 
 
+def an_alert(runtime: Runtime, people: People) -> int:
+    pool_id = pools.add_pool(runtime, people.theirs, "Alarming", "sink+http://127.0.0.1:9025")
+    with runtime.db.begin() as conn:
+        alert.raise_alert(conn, Kind.POOL_DOWN, pool_id, "It is down.")
+        return alert.find_open(conn, people.theirs)[0].id
+
+
 # What another organisation has, for every kind of number that an address may hold.
 THEIRS: dict[str, Callable[[Runtime, People], int]] = {
     "campaign_id": lambda runtime, people: edit_campaign.create(
@@ -35,6 +43,7 @@ THEIRS: dict[str, Callable[[Runtime, People], int]] = {
     "import_id": lambda runtime, people: import_leads.receive(
         runtime, people.theirs, people.eve, "theirs.csv", io.BytesIO(b"email\n")
     ),
+    "alert_id": an_alert,
     "lead_id": lambda runtime, people: a_lead(runtime, people.theirs),
     "segment_id": lambda runtime, people: segments.create(runtime, people.theirs, "Theirs", EVERYONE),
     "pool_id": lambda runtime, people: pools.add_pool(runtime, people.theirs, "Theirs", "sink+http://127.0.0.1:9025"),
