@@ -14,7 +14,7 @@ from sqlalchemy import text
 from app.config import Settings
 from app.db import Database
 from app.errors import LeaseLost
-from app.models import campaign, outbox
+from app.models import campaign, outbox, pool
 from app.models.outbox import Counts, Lease
 from tests import world
 from tests.world import World
@@ -98,7 +98,7 @@ def test_a_worker_that_lost_its_lease_can_neither_hand_over_nor_settle(database:
     time.sleep(0.1)
     with database.begin() as conn:
         assert outbox.expired(conn) == [slow.range_id]
-        assert outbox.rescue(conn, slow.range_id, 0, most_crashes=3) == "ready"
+        assert outbox.rescue(conn, slow.range_id, 0, 0, most_crashes=3) == "ready"
     quick = claim(database, sending.campaign_id)
     assert quick is not None and quick.fence > slow.fence
     with pytest.raises(LeaseLost), database.begin() as conn:
@@ -133,7 +133,8 @@ def test_a_range_on_which_three_workers_died_is_quarantined(database: Database, 
         assert lease is not None
         time.sleep(0.05)
         with database.begin() as conn:
-            states.append(outbox.rescue(conn, lease.range_id, 0, most_crashes=3))
+            states.append(outbox.rescue(conn, lease.range_id, 0, 0, most_crashes=3))
+            conn.execute(text("UPDATE outbox SET due_at = now()"))
     assert states == ["ready", "ready", "quarantined"]
     assert claim(database, sending.campaign_id) is None
 
@@ -145,7 +146,7 @@ def test_a_lease_that_still_runs_cannot_be_rescued(database: Database, sending: 
     assert lease is not None
     with database.begin() as conn:
         assert outbox.expired(conn) == []
-        assert outbox.rescue(conn, lease.range_id, 0, most_crashes=3) is None
+        assert outbox.rescue(conn, lease.range_id, 0, 0, most_crashes=3) is None
 
 
 def test_a_small_campaign_is_served_in_the_middle_of_a_large_one(database: Database, sending: World) -> None:
@@ -158,7 +159,7 @@ def test_a_small_campaign_is_served_in_the_middle_of_a_large_one(database: Datab
     served: Counter[int] = Counter()
     for _ in range(6):
         with database.begin() as conn:
-            first = campaign.pick(conn)[0]
+            first = campaign.pick(conn)[0].campaign_id
             assert outbox.claim(conn, first, uuid4(), 60) is not None
         served[first] += 1
     assert served == {sending.campaign_id: 3, small: 3}
@@ -167,11 +168,11 @@ def test_a_small_campaign_is_served_in_the_middle_of_a_large_one(database: Datab
 def test_the_ranges_of_a_paused_pool_wait(database: Database, sending: World) -> None:
     with database.begin() as conn:
         world.add_range(conn, sending.campaign_id, [1])
-        campaign.pause_pool(conn, sending.pool_id, "the key was refused", None)
+        pool.pause(conn, sending.pool_id, "the key was refused")
     with database.begin() as conn:
         assert campaign.pick(conn) == []
         conn.execute(text("UPDATE pool SET resume_at = now() - interval '1 second'"))
-        assert campaign.pick(conn) == [sending.campaign_id]
+        assert [choice.campaign_id for choice in campaign.pick(conn)] == [sending.campaign_id]
 
 
 def test_a_range_cannot_be_done_while_a_lead_has_no_outcome(database: Database, sending: World) -> None:

@@ -91,13 +91,18 @@ def test_a_late_answer_overwrites_nothing_that_is_known(runtime: Runtime, peer: 
     assert progress(runtime, built.campaign_id).sent == 100
 
 
-def test_what_a_late_answer_put_off_stays_unknown(runtime: Runtime, peer: Peer) -> None:
+def test_what_a_late_answer_put_off_goes_later(runtime: Runtime, peer: Peer) -> None:
     built = launched(runtime, peer)
     page, handoffs = handed_over(runtime)
     lose_the_lease(runtime)
+    assert finish.try_finish(runtime, built.campaign_id) == "settling"
     settle_with(runtime, page, handoffs, [Deferred("later")] * 50, [Accepted("ref")] * 50)
     sums = progress(runtime, built.campaign_id)
-    assert (sums.sent, sums.unknown, sums.open) == (50, 50, 0)
+    assert (sums.sent, sums.unknown, sums.open) == (50, 0, 50)
+    make_due(runtime)
+    send_range.drain(runtime)
+    assert progress(runtime, built.campaign_id).sent == 100
+    assert state(runtime, built.campaign_id) == "finished"
 
 
 def test_a_hand_over_whose_reply_was_lost_is_found_out_and_sent(
@@ -158,7 +163,7 @@ def test_a_provider_that_says_at_once_again_and_again_is_not_asked_in_a_loop(run
 def test_a_wait_of_years_is_an_hour() -> None:
     tally = read_all(ProviderDown("later", retry_in=999_999_999.0))
     assert [wait.seconds for wait in tally.later] == [3600.0]
-    assert tally.pause == ("later", 3600.0)
+    assert tally.pause == answers.Pause("later", 3600.0)
 
 
 def test_our_own_crowding_does_not_stop_a_pool() -> None:
@@ -226,13 +231,13 @@ def test_a_page_that_cannot_be_read_waits_alone_and_its_owner_is_told(runtime: R
     send_range.drain(runtime)
     assert state(runtime, well.campaign_id) == "finished"
     with runtime.db.begin() as conn:
-        told = world.row(conn, "SELECT notice, state FROM campaign WHERE id = :id", id=sick.campaign_id)
+        told = world.row(conn, "SELECT message FROM alert WHERE campaign_id = :id", id=sick.campaign_id)
         waits = world.row(
             conn,
             "SELECT state, crashes, due_at > now() AS later FROM outbox WHERE campaign_id = :id",
             id=sick.campaign_id,
         )
-    assert told["state"] == "sending" and "could not be sent" in told["notice"]
+    assert state(runtime, sick.campaign_id) == "sending" and "could not be sent" in told["message"]
     assert waits == {"state": "ready", "crashes": 0, "later": True}
 
 
@@ -284,6 +289,7 @@ def test_resuming_lets_quarantined_ranges_go_on(runtime: Runtime, peer: Peer) ->
     for _ in range(rescue.MOST_CRASHES):
         claim(runtime)
         lose_the_lease(runtime)
+        make_due(runtime)
     assert send_range.drain(runtime) == 0
     steer.pause(runtime, built.organisation_id, built.campaign_id)
     steer.resume(runtime, built.organisation_id, built.campaign_id)

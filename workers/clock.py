@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.errors import MillraceError
-from app.flows import alerts, beat, due, finish, ingest, launch, refresh, rescue, steer
+from app.flows import alerts, beat, due, finish, ingest, launch, refresh, rescue, steer, unknowns
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ TASKS: Final = (
     Task(5.0, steer.close_cancelled),
     Task(5.0, alerts.deliver, aside=True),
     Task(10.0, finish.finish_due),
+    Task(30.0, unknowns.apply_policies),
     Task(10.0, beat.beat_clock),
     Task(3600.0, ingest.tidy),
 )

@@ -14,7 +14,7 @@ from dramatiq import Broker, Worker
 from dramatiq.middleware import Middleware
 
 from app.errors import MillraceError
-from app.flows import beat, import_leads, ingest, send_range, steer
+from app.flows import beat, import_leads, ingest, repeat, send_range, steer
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ Look = Callable[[Runtime], object]
 
 LOOKS: tuple[Look, ...] = (
     send_range.drain,
+    repeat.repeat_due,
     import_leads.run_waiting,
     ingest.read_waiting,
     steer.close_cancelled,

@@ -21,6 +21,7 @@ DOWN: Final = 30.0
 SOONEST: Final = 2.0
 LATEST: Final = 3600.0
 SHORT: Final = 500  # characters of a provider's words that an event keeps
+NOTHING: Final[Mapping[int, frozenset[int]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,15 @@ class Answer:
 
     handoff: HandOff
     result: Sequence[Outcome] | ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why a pool must stop. `seconds` is the time that the provider named, if any; `person`: until somebody acts."""
+
+    reason: str
+    seconds: float | None = None
+    person: bool = False
 
 
 class Wait(NamedTuple):
@@ -48,7 +58,9 @@ class Tally:
     kinds: Counter[Kind] = field(default_factory=Counter)
     later: dict[Wait, list[int]] = field(default_factory=dict)
     unsure_calls: int = 0
-    pause: tuple[str, float | None] | None = None  # reason, seconds
+    calls_not_made: int = 0  # nothing of them left us
+    gave_up: int = 0  # leads that failed since their provider put them off for too long
+    pause: Pause | None = None
 
     @property
     def counts(self) -> Counts:
@@ -62,18 +74,40 @@ class Tally:
         )
 
 
-def read(answers: Sequence[Answer], leads: Sequence[PageLead], attempts: int, put_off_for: float) -> Tally:
-    """Turn answers into what is to be written. `attempts` and `put_off_for` (seconds) are the range's so far."""
+def read(
+    answers: Sequence[Answer],
+    leads: Sequence[PageLead],
+    attempts: int,
+    put_off_for: float,
+    evidence: Mapping[int, frozenset[int]] = NOTHING,
+) -> Tally:
+    """Turn answers into what is to be written. `attempts` and `put_off_for` (seconds) are the range's so far.
+
+    `evidence`, hand-off -> leads: webhooks that were quicker than the answers say that these were taken.
+    """
     tally = Tally()
     domains = {lead.id: lead.domain_id for lead in leads}
-    for answer in answers:
+    for said in answers:
+        answer = _amended(said, evidence[said.handoff.id]) if said.handoff.id in evidence else said
         if isinstance(answer.result, ProviderError):
             _read_error(tally, answer.handoff, answer.result, attempts, domains)
         else:
             _read_outcomes(tally, answer.handoff, answer.result, attempts, put_off_for, domains)
     if tally.unsure_calls * 2 > len(answers):  # one lost reply happens; a provider that loses most is left alone
-        tally.pause = tally.pause or ("Most calls came to no certain answer.", DOWN)
+        tally.pause = tally.pause or Pause("Most calls came to no certain answer.")
     return tally
+
+
+def _amended(answer: Answer, taken: frozenset[int]) -> Answer:
+    """An answer in the light of webhooks: what they speak of was taken, whatever was said or not said about it."""
+    told = answer.result
+    if isinstance(told, ProviderError):
+        told = [Unsure(f"Webhooks spoke of other leads of this call, though: {told}")] * len(answer.handoff.lead_ids)
+    outcomes = [
+        Accepted("") if lead_id in taken and not isinstance(outcome, Accepted) else outcome
+        for lead_id, outcome in zip(answer.handoff.lead_ids, told, strict=True)
+    ]
+    return Answer(answer.handoff, outcomes)
 
 
 def _read_outcomes(
@@ -97,6 +131,7 @@ def _read_outcomes(
                 wait = _wait(retry_in, attempts)
                 given_up = put_off_for + wait.seconds > GIVE_UP_AFTER
                 kind, detail, ref_of = Kind.FAILED if given_up else Kind.DEFERRED, {"reason": plain(reason, SHORT)}, ""
+                tally.gave_up += given_up
                 if not given_up:
                     tally.later.setdefault(wait, []).append(lead_id)
         letters.append(LETTERS[kind])
@@ -129,20 +164,27 @@ def _read_error(
             tally.facts += [Fact(lead_id, domains[lead_id], kind, {"reason": said}) for lead_id in handoff.lead_ids]
         case ProviderDown(retry_in=retry_in, passing=passing):
             kind = Kind.DEFERRED
-            seconds = _bounded(DOWN if retry_in is None else retry_in)
+            seconds = wait_for(error)
             tally.later.setdefault(Wait(seconds, attempts, deferred=False), []).extend(handoff.lead_ids)
+            tally.calls_not_made += 1
             if not passing:
-                tally.pause = tally.pause or (said, seconds)
+                tally.pause = tally.pause or Pause(said, None if retry_in is None else seconds)
         case ProviderRefusesUs():
             kind = Kind.DEFERRED
+            tally.calls_not_made += 1
             tally.later.setdefault(Wait(0.0, attempts, deferred=False), []).extend(handoff.lead_ids)
-            tally.pause = (said, None)
+            tally.pause = Pause(said, person=True)
         case _:
             raise error
     tally.kinds[kind] += len(handoff.lead_ids)
     letters = LETTERS[kind] * len(handoff.lead_ids)
     answer = plain(f"{error} {error.raw}".strip(), 4 * SHORT)
     tally.settled.append(Settled(handoff.id, letters, [], answer, handoff.lead_ids))
+
+
+def wait_for(error: ProviderDown) -> float:
+    """Seconds until a provider that is down is tried again."""
+    return _bounded(DOWN if error.retry_in is None else error.retry_in)
 
 
 def plain(text: str, longest: int) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from app.mail import OUTCOMES
-from app.models import campaign, event, outbox
-from app.models.outbox import Progress
+from app.flows import reconcile
+from app.flows.reconcile import Mended
+from app.models import alert, campaign, outbox
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -36,28 +37,56 @@ def _close(conn: Connection, campaign_id: int) -> str | None:
     standing = campaign.lock_state(conn, campaign_id)  # locked: of two last pages one closes the campaign
     if standing.state not in ("sending", "settling") or outbox.has_open(conn, campaign_id):
         return None
-    sums = outbox.progress(conn, campaign_id, standing.run)
+    sums = outbox.progress(conn, campaign_id)
     if sums.open:
         return None  # a quarantined range waits for a person
     waits = sums.unknown and not (standing.state == "settling" and standing.waited_enough)
     if waits and standing.state == "settling":
         return "settling"  # nothing has changed: the events need no counting
-    record = event.count_outcomes(conn, campaign_id, standing.run, standing.launched_at)
-    fault = differences(sums, record)
-    if fault is not None:
-        log.error("campaign %s does not add up: %s", campaign_id, fault)
-        campaign.note(conn, campaign_id, f"The counts differ, so it is not finished: {fault}.")
+    if not _adds_up(conn, campaign_id):
         return None
     to = "settling" if waits else "finished"
     campaign.move(conn, campaign_id, to)
+    cleared = [alert.Kind.PAGE_FAILED, alert.Kind.SUMS_DIFFER, *([] if sums.unknown else [alert.Kind.UNKNOWN])]
+    for kind in cleared:
+        alert.clear(conn, kind, campaign_id)
     return to
 
 
-def differences(sums: Progress, events: dict[str, int]) -> str | None:
-    """What does not add up, in words; None where audience, ranges and events agree."""
-    faults = [] if sums.adds_up else [f"audience {sums.audience} is not the sum of its outcomes"]
-    for kind in OUTCOMES:
-        ranges, record = getattr(sums, kind.value), events.get(kind.value, 0)
-        if ranges != record:
-            faults.append(f"{kind.value}: ranges count {ranges}, events {record}")
-    return "; ".join(faults) or None
+def _adds_up(conn: Connection, campaign_id: int) -> bool:
+    """Whether audience, ranges and events agree, after mending what can be mended; else somebody is told."""
+    faults = reconcile.compare(conn, campaign_id).faults
+    if not faults:
+        return True
+    mended = reconcile.mend(conn, campaign_id)
+    _alarm(conn, campaign_id, mended)
+    if outbox.has_open(conn, campaign_id):
+        return False  # leads that nobody had served are queued again
+    faults = reconcile.compare(conn, campaign_id).faults
+    if not faults:
+        return True
+    log.error("campaign %s does not add up: %s", campaign_id, "; ".join(faults))
+    alert.raise_alert(conn, alert.Kind.SUMS_DIFFER, campaign_id, f"It is not finished: {'; '.join(faults)}.")
+    campaign.look_later(conn, campaign_id)
+    return False
+
+
+def _alarm(conn: Connection, campaign_id: int, mended: Mended) -> None:
+    """Somebody has two outcomes, at least on paper: that must never happen, and nobody may overlook it."""
+    told = []
+    if mended.doubled:
+        told.append(
+            f"{len(mended.doubled):,} leads have more than one outcome in provider calls: {_some(mended.doubled)}."
+        )
+    if mended.surplus:
+        told.append(
+            f"{len(mended.surplus):,} leads stood in the record as sent twice, though one provider call had them:"
+            f" {_some(mended.surplus)}. The record was mended."
+        )
+    if told:
+        log.error("campaign %s: %s", campaign_id, " ".join(told))
+        alert.raise_alert(conn, alert.Kind.DOUBLED, campaign_id, " ".join(told))
+
+
+def _some(lead_ids: Sequence[int]) -> str:
+    return ", ".join(f"lead {lead_id}" for lead_id in lead_ids[:5]) + (" …" if len(lead_ids) > 5 else "")

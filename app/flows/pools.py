@@ -7,13 +7,18 @@ from urllib.parse import urlsplit
 from app import providers
 from app.addresses import read_address
 from app.errors import Fault, Invalid, NotFound
-from app.models import campaign, outbox
+from app.models import campaign, outbox, pool, webhook
 from app.models.campaign import Pool, Sender
 from app.runtime import Runtime
 
 
-def add_pool(runtime: Runtime, organisation_id: int, name: str, url: str, batch: int = 50) -> int:
-    """Add a provider account; its id. The URL is kept encrypted. Raises Invalid naming "name", "url" or "batch"."""
+def add_pool(
+    runtime: Runtime, organisation_id: int, name: str, url: str, batch: int = 50, *, webhook_secret: str | None = None
+) -> int:
+    """Add a provider account; its id. The URL and what its webhooks are signed with are kept encrypted.
+
+    Raises Invalid naming "name", "url", "batch" or "secret".
+    """
     faults = [] if name.strip() else [Fault("name", "Give the pool a name.")]
     if any(ord(character) < 32 for character in name.strip()):
         faults.append(Fault("name", "Write the pool's name in one line."))
@@ -25,19 +30,24 @@ def add_pool(runtime: Runtime, organisation_id: int, name: str, url: str, batch:
         faults.append(Fault("batch", "A batch has 1 to 1,000 leads."))
     if faults:
         raise Invalid(faults)
+    provider = urlsplit(url).scheme.partition("+")[0]
+    if webhook_secret is not None:
+        _check_secret(provider, webhook_secret)
     with runtime.db.session() as session:
         if campaign.pool_named(session, organisation_id, name.strip()) is not None:
             raise Invalid.one("name", "There is a pool of that name already.")
         pool = Pool(
             organisation_id=organisation_id,
             name=name.strip(),
-            provider=urlsplit(url).scheme.partition("+")[0],
+            provider=provider,
             url=runtime.vault.encrypt(url),
             shown_url=providers.shown(url),
             batch=batch,
         )
         session.add(pool)
         session.flush()
+        if webhook_secret is not None:
+            webhook.set_secret(session.connection(), pool.id, runtime.vault.encrypt(webhook_secret))
         return pool.id
 
 
@@ -52,14 +62,31 @@ def ensure_pool(runtime: Runtime, organisation_id: int, name: str, url: str) -> 
     return add_pool(runtime, organisation_id, name, url)
 
 
+def set_webhook_secret(runtime: Runtime, organisation_id: int, pool_id: int, secret: str) -> None:
+    """Take the pool's webhooks, signed with this, from now on; "" takes none. Kept encrypted, and never shown again.
+
+    Raises NotFound; Invalid naming "secret".
+    """
+    secret = secret.strip()
+    with runtime.db.session() as session:
+        found = session.get(Pool, pool_id)
+        if found is None or found.organisation_id != organisation_id:
+            raise NotFound("There is no such pool.")
+        if secret:
+            _check_secret(found.provider, secret)
+        webhook.set_secret(session.connection(), pool_id, runtime.vault.encrypt(secret) if secret else None)
+
+
+def webhook_address(runtime: Runtime, token: str) -> str:
+    """Where a provider posts to: what a person pastes into its console."""
+    return f"{runtime.settings.base_url}/webhooks/{token}"
+
+
 def resume_pool(runtime: Runtime, organisation_id: int, pool_id: int) -> None:
     """A person says that a paused pool may send again. Raises NotFound."""
-    with runtime.db.session() as session:
-        pool = session.get(Pool, pool_id)
-        if pool is None or pool.organisation_id != organisation_id:
-            raise NotFound("There is no such pool.")
-        pool.state, pool.reason, pool.resume_at = "active", None, None
-        outbox.hurry(session.connection(), pool_id)
+    with runtime.db.begin() as conn:
+        pool.resume(conn, organisation_id, pool_id)
+        outbox.hurry(conn, pool_id)
     runtime.ring("send", runtime.settings.worker_threads)
 
 
@@ -87,6 +114,13 @@ def add_sender(
         session.add(sender)
         session.flush()
         return sender.id
+
+
+def _check_secret(provider: str, secret: str) -> None:
+    spoken = providers.WEBHOOKS.get(provider)
+    if spoken is None:
+        raise Invalid.one("secret", "This provider has no webhooks.")
+    spoken.check_secret(secret)
 
 
 def _read(pointer: str, address: str, faults: list[Fault]) -> str | None:

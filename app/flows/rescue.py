@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Final
 
 from sqlalchemy import Connection
 
+from app.flows.resolve import source_of
 from app.mail import Kind
-from app.models import campaign, event, handoff, outbox
-from app.models.event import Fact, Source
-from app.models.handoff import Standing
+from app.models import alert, event, handoff, outbox
+from app.models.event import Fact
+from app.models.handoff import LETTERS, Standing
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -36,33 +38,28 @@ def _rescue(conn: Connection, range_id: int) -> bool:
     if not outbox.lock_expired(conn, range_id):
         return False
     standing = handoff.stand_unknown(conn, range_id)
-    unknown = sum(len(each.lead_ids) for each in standing)
-    state = outbox.rescue(conn, range_id, unknown, MOST_CRASHES)
+    letters = Counter("".join(each.letters for each in standing))
+    unknown = letters[LETTERS[Kind.UNKNOWN]]
+    state = outbox.rescue(conn, range_id, letters[LETTERS[Kind.SENT]], unknown, MOST_CRASHES)
     for each in standing:
         _record(conn, each)
     if state == "quarantined":
         notice = (
-            f"Range {range_id} waits for a person: {MOST_CRASHES} workers died on it. Pause and resume to try again."
+            f"Range {range_id} waits for a person: {MOST_CRASHES} workers died on it. The rest of the campaign goes on."
+            " Pause and resume it to try the range again."
         )
-        campaign.note(conn, outbox.campaign_of(conn, range_id), notice)
+        alert.raise_alert(conn, alert.Kind.QUARANTINED, outbox.campaign_of(conn, range_id), notice)
     log.warning("range %s was rescued: %s, %s leads unknown", range_id, state, unknown)
     return True
 
 
 def _record(conn: Connection, standing: Standing) -> None:
-    sending = campaign.load_sending(conn, standing.campaign_id)
-    source = Source(
-        organisation_id=sending.organisation_id,
-        user_id=sending.owner_id,
-        campaign_id=standing.campaign_id,
-        pool_id=standing.pool_id,
-        variant=standing.variant,
-        run=standing.run,
-    )
     domains = outbox.domains(conn, standing.lead_ids)
     detail = {"reason": "the worker died while the call was under way"}
-    event.append(
-        conn,
-        source,
-        [Fact(lead_id, domains.get(lead_id, 0), Kind.UNKNOWN, detail) for lead_id in standing.lead_ids],
-    )
+    facts = [
+        Fact(lead_id, domains.get(lead_id, 0), Kind.SENT)
+        if letter == LETTERS[Kind.SENT]
+        else Fact(lead_id, domains.get(lead_id, 0), Kind.UNKNOWN, detail)
+        for lead_id, letter in zip(standing.lead_ids, standing.letters, strict=True)
+    ]
+    event.append(conn, source_of(conn, standing), facts)

@@ -19,8 +19,9 @@ from app.errors import LeaseLost, ProviderDown, ProviderError, ProviderRefusesUs
 from app.flows import finish, settle
 from app.flows.answers import Answer
 from app.flows.compose import Composer
+from app.flows.frozen import freeze
 from app.mail import Batch, Kind, Letter, Outcome
-from app.models import campaign, event, handoff, outbox
+from app.models import alert, campaign, event, handoff, outbox, pool
 from app.models.campaign import Sending
 from app.models.event import Fact, Source
 from app.models.outbox import Lease, PageLead
@@ -78,11 +79,17 @@ def drain(runtime: Runtime, seconds: float = 30.0) -> int:
 
 def claim(runtime: Runtime) -> Lease | None:
     """Lease one due range of the campaign that is served least; None where nothing is due."""
+    seconds = runtime.settings.lease
     with runtime.db.begin() as conn:
-        for campaign_id in campaign.pick(conn):
-            lease = outbox.claim(conn, campaign_id, runtime.id, runtime.settings.lease)
+        for choice in campaign.pick(conn):
+            if choice.probe and not pool.begin_probe(conn, choice.pool_id, seconds):
+                continue
+            most = choice.batch if choice.probe else outbox.WHOLE
+            lease = outbox.claim(conn, choice.campaign_id, runtime.id, seconds, most=most, probe=choice.probe)
             if lease is not None:
                 return lease
+            if choice.probe:
+                pool.end_probe(conn, choice.pool_id)
     return None
 
 
@@ -101,6 +108,7 @@ def send(runtime: Runtime, page: Page) -> None:
     try:
         handoffs = hand_over(runtime, page, letters, skipped)
         if handoffs is None:
+            _end_probe(runtime, page)
             return
     except LeaseLost as error:
         log.warning("dropped a page of campaign %s: %s", page.sending.campaign_id, error)
@@ -115,7 +123,15 @@ def _give_back(runtime: Runtime, lease: Lease, error: Exception) -> None:
     log.error("a page of campaign %s could not be sent", lease.campaign_id, exc_info=error)
     with runtime.db.begin() as conn:
         outbox.put_back(conn, lease, AGAIN_IN)
-        campaign.note(conn, lease.campaign_id, f"Some of it could not be sent yet: {error}"[:500])
+        message = f"Some of it could not be sent yet: {error}"[:500]
+        alert.raise_alert(conn, alert.Kind.PAGE_FAILED, lease.campaign_id, message)
+
+
+def _end_probe(runtime: Runtime, page: Page) -> None:
+    """The campaign was paused before it could try the pool for all others: one of them may."""
+    if page.lease.probe:
+        with runtime.db.begin() as conn:
+            pool.end_probe(conn, page.sending.pool_id)
 
 
 def compose_page(composer: Composer, page: Page) -> tuple[list[Letter], list[Fact]]:
@@ -155,13 +171,16 @@ def _write(
     if not outbox.hand_over(conn, page.lease, runtime.settings.lease, len(skipped)):
         return None
     event.append(conn, page.source, skipped)
+    capabilities = _provider(runtime, page.sending).capabilities
+    batch = min(page.sending.batch, capabilities.batch)
     return handoff.write(
         conn,
         page.lease,
         [letter.lead_id for letter in letters],
         pool_id=page.sending.pool_id,
         variant=page.sending.variant,
-        batch=min(page.sending.batch, _provider(runtime, page.sending).capabilities.batch),
+        batch=batch,
+        frozen=freeze(page.sending, letters, batch) if capabilities.idempotent_for else None,
     )
 
 
@@ -180,12 +199,13 @@ def _call(
     for each in handoffs:
         last = first + len(each.lead_ids)
         batch = composer.batch(each.id, each.key, page.lease.run, letters[first:last])
-        calls.append(runtime.calls.submit(_speak, provider, batch, begun + runtime.settings.lease / 3))
+        calls.append(runtime.calls.submit(speak, provider, batch, begun + runtime.settings.lease / 3))
         first = last
     return [Answer(each, call.result()) for each, call in zip(handoffs, calls, strict=True)]
 
 
-def _speak(provider: Provider, batch: Batch, latest: float) -> list[Outcome] | ProviderError:
+def speak(provider: Provider, batch: Batch, latest: float) -> list[Outcome] | ProviderError:
+    """Make one call, unless it is past `latest` (monotonic seconds); whatever goes wrong is an answer."""
     # A process that slept past its lease must not speak: its range may be another's by now.
     if time.monotonic() > latest:
         return ProviderDown("the call was not begun in time", passing=True)

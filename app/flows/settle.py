@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -13,21 +12,21 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app.errors import LeaseLost, Unavailable
+from app.flows import resolve
 from app.flows.answers import Answer, Tally, read
+from app.flows.resolve import Verdict
 from app.mail import Kind
-from app.models import campaign, event, handoff, outbox
+from app.models import alert, event, handoff, outbox, pool
 from app.models.campaign import Sending
 from app.models.event import Source
-from app.models.handoff import LETTERS, Settled
-from app.models.outbox import Counts, Lease, PageLead
+from app.models.handoff import LETTERS
+from app.models.outbox import Lease, PageLead
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 TRIES: Final = 5  # of a transaction that fails for another reason than that the server is away
 LAST_WAIT: Final = 10.0  # seconds that a process which must end waits for the database
-# What a late answer settles: the lead went, or never will.
-RESOLVES: Final = frozenset({Kind.SENT, Kind.REFUSED, Kind.FAILED})
 
 
 def settle_page(
@@ -42,11 +41,19 @@ def settle_page(
 
     Raises only where the database refuses, or stays away while the process must end: the page is unknown then.
     """
-    tally = read(answers, leads, lease.attempts, lease.put_off_for)
+
+    def write(conn: Connection) -> None:
+        outbox.lock(conn, [lease.range_id])  # whoever wants this range, or has evidence for it, must lock it first
+        evidence = handoff.find_evidence(conn, lease.range_id)
+        _write(conn, lease, sending, source, read(answers, leads, lease.attempts, lease.put_off_for, evidence))
+
+    def write_late(conn: Connection) -> None:
+        _resolve(conn, lease, read(answers, leads, lease.attempts, lease.put_off_for))
+
     try:
-        _patiently(runtime, lambda conn: _write(conn, lease, sending, source, tally))
+        _patiently(runtime, write)
     except LeaseLost:
-        _patiently(runtime, lambda conn: _resolve(conn, lease, source, tally))
+        _patiently(runtime, write_late)
 
 
 def _patiently(runtime: Runtime, write: Callable[[Connection], None]) -> None:
@@ -73,32 +80,55 @@ def _patiently(runtime: Runtime, write: Callable[[Connection], None]) -> None:
 
 
 def _write(conn: Connection, lease: Lease, sending: Sending, source: Source, tally: Tally) -> None:
-    outbox.settle(conn, lease, tally.counts)  # first: it holds the row that everybody who wants this range must lock
-    handoff.settle(conn, tally.settled)
-    for wait, lead_ids in tally.later.items():
-        outbox.put_off(conn, lease, lead_ids, **wait._asdict())
-    event.append(conn, source, tally.facts)
-    if tally.pause is not None:
-        campaign.pause_pool(conn, sending.pool_id, *tally.pause)
-    elif tally.kinds[Kind.SENT]:
-        campaign.revive_pool(conn, sending.pool_id)
+    if _nothing_left_us(lease, tally):
+        outbox.take_back(conn, lease, 0.0 if tally.pause else max(wait.seconds for wait in tally.later))
+        handoff.settle(conn, tally.settled)
+    else:
+        outbox.settle(conn, lease, tally.counts)
+        handoff.settle(conn, tally.settled)
+        for wait, lead_ids in tally.later.items():
+            outbox.put_off(conn, lease.range_id, lead_ids, **wait._asdict())
+        event.append(conn, source, tally.facts)
+    _tell_pool(conn, lease, sending.pool_id, tally)
+    if tally.gave_up:
+        reason = "They were put off for a day, and are given up: the reasons are in the list of recipients."
+        alert.raise_alert(conn, alert.Kind.GAVE_UP, sending.campaign_id, reason)
 
 
-def _resolve(conn: Connection, lease: Lease, source: Source, tally: Tally) -> None:
-    """The range was taken away and its calls declared unknown; these are the answers after all.
+def _nothing_left_us(lease: Lease, tally: Tally) -> bool:
+    """Whether the page can stand as before it was handed over: otherwise a provider that is down for long would shatter
+    ranges into ever more rows. One with leads that were skipped cannot: they have their events."""
+    called = sum(len(each.lead_ids) for each in tally.settled)
+    return tally.calls_not_made == len(tally.settled) > 0 and called == len(lease.lead_ids)
 
-    Nothing else is touched: what the provider put off stays unknown, for a person to send again.
-    """
-    late = [
-        Settled(each.handoff_id, each.letters.replace(LETTERS[Kind.DEFERRED], LETTERS[Kind.UNKNOWN]), each.refs)
+
+def _tell_pool(conn: Connection, lease: Lease, pool_id: int, tally: Tally) -> None:
+    """Open the pool's circuit breaker, or close it again: only a probe can, since an old page may come in late."""
+    match tally.pause:
+        case None if lease.probe and tally.settled and not tally.calls_not_made:
+            pool.revive(conn, pool_id)
+        case None if lease.probe:
+            pool.end_probe(conn, pool_id)
+        case None:
+            pass
+        case pause if pause.person:
+            pool.pause(conn, pool_id, pause.reason)
+        case pause:
+            pool.break_off(conn, pool_id, pause.reason, pause.seconds, probe=lease.probe)
+
+
+def _resolve(conn: Connection, lease: Lease, tally: Tally) -> None:
+    """The range was taken away and its calls declared unknown; these are the answers after all."""
+    later = {lead_id: wait for wait, lead_ids in tally.later.items() for lead_id in lead_ids}
+    details = {fact.lead_id: fact.detail for fact in tally.facts}
+    verdicts = {
+        each.handoff_id: {
+            lead_id: Verdict(letter, details.get(lead_id), later.get(lead_id))
+            for lead_id, letter in zip(each.lead_ids, each.letters, strict=True)
+            if letter != LETTERS[Kind.UNKNOWN]
+        }
         for each in tally.settled
-    ]
-    resolved = handoff.resolve(conn, late)
-    known = {lead_id for each in tally.settled if each.handoff_id in resolved for lead_id in each.lead_ids}
-    facts = [fact for fact in tally.facts if fact.lead_id in known and fact.kind in RESOLVES]
-    kinds = Counter(fact.kind for fact in facts)
-    outbox.resolve(conn, lease.range_id, Counts(kinds[Kind.SENT], kinds[Kind.REFUSED], kinds[Kind.FAILED]))
-    event.append(conn, source, [fact._replace(kind=Kind.UNKNOWN, detail=None, weight=-1) for fact in facts])
-    event.append(conn, source, facts)
-    if facts:
-        log.warning("range %s was answered late: %s leads are known after all", lease.range_id, len(facts))
+    }
+    resolved = resolve.resolve(conn, verdicts)
+    if resolved:
+        log.warning("range %s was answered late: %s leads are known after all", lease.range_id, resolved)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from app.models import campaign, outbox
+from sqlalchemy import Connection
+
+from app.models import alert, campaign, outbox
 from app.models.outbox import Progress
 from app.runtime import Runtime
 
@@ -20,7 +22,7 @@ def resume(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
         if campaign.lock(conn, organisation_id, campaign_id)["state"] != "paused":
             campaign.refuse(conn, campaign_id, "resumed")
         campaign.move(conn, campaign_id, "sending")
-        outbox.release(conn, campaign_id)
+        _release(conn, campaign_id)
     runtime.ring("send", runtime.settings.worker_threads)
 
 
@@ -36,10 +38,15 @@ def cancel(runtime: Runtime, organisation_id: int, campaign_id: int) -> Progress
     with runtime.db.begin() as conn:
         campaign.lock(conn, organisation_id, campaign_id)
         campaign.move(conn, campaign_id, "cancelled")
-        outbox.release(conn, campaign_id)
+        _release(conn, campaign_id)
         progress = outbox.progress(conn, campaign_id)
     runtime.ring("upkeep")
     return progress
+
+
+def _release(conn: Connection, campaign_id: int) -> None:
+    outbox.release(conn, campaign_id)
+    alert.clear(conn, alert.Kind.QUARANTINED, campaign_id)
 
 
 def close_cancelled(runtime: Runtime, ranges: int = 20) -> int:

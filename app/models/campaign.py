@@ -169,6 +169,11 @@ def refuse(conn: Connection, campaign_id: int, what: str) -> NoReturn:
     raise Conflict(f"The campaign is {conn.execute(SQL.state, {'campaign_id': campaign_id}).scalar()}: not {what}.")
 
 
+def look_later(conn: Connection, campaign_id: int) -> None:
+    """Its sums differ and cannot be mended: they are not compared again for ten minutes."""
+    conn.execute(SQL.look_later, {"campaign_id": campaign_id})
+
+
 def note(conn: Connection, campaign_id: int, notice: str | None) -> None:
     """Tell the owner something on the campaign's page."""
     conn.execute(SQL.note, {"campaign_id": campaign_id, "notice": notice})
@@ -204,9 +209,24 @@ def close_cancelled(conn: Connection, campaign_id: int) -> None:
     conn.execute(SQL.close_cancelled, {"campaign_id": campaign_id})
 
 
-def pick(conn: Connection) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A campaign with due ranges. `probe`: its pool was found down, and one batch may try whether it is back."""
+
+    campaign_id: int
+    pool_id: int
+    batch: int
+    probe: bool
+
+
+def pick(conn: Connection) -> list[Choice]:
     """Campaigns with due ranges, the one that is served least for its weight first."""
-    return list(conn.execute(SQL.pick).scalars())
+    return [Choice(*row) for row in conn.execute(SQL.pick)]
+
+
+def reopen(conn: Connection, campaign_id: int, run: int) -> None:
+    """Send again after the campaign was handed over: it has new ranges, of this run."""
+    conn.execute(SQL.reopen, {"campaign_id": campaign_id, "run": run})
 
 
 def load_sending(conn: Connection, campaign_id: int) -> Sending:
@@ -230,16 +250,6 @@ def due_to_start(conn: Connection) -> Sequence[tuple[int, int]]:
 def handed_over(conn: Connection) -> list[int]:
     """Campaigns with nothing open: those that send, and those that have been settling for a day."""
     return list(conn.execute(SQL.handed_over).scalars())
-
-
-def pause_pool(conn: Connection, pool_id: int, reason: str, seconds: float | None) -> None:
-    """Stop claiming for a pool: for some seconds, or with None until a person acts."""
-    conn.execute(SQL.pause_pool, {"pool_id": pool_id, "reason": reason, "seconds": seconds})
-
-
-def revive_pool(conn: Connection, pool_id: int) -> None:
-    """A pool that was stopped for a while has answered again."""
-    conn.execute(SQL.revive_pool, {"pool_id": pool_id})
 
 
 def pool_named(session: Session, organisation_id: int, name: str) -> Pool | None:

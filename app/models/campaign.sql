@@ -31,15 +31,17 @@ RETURNING before.state AS came_from
 
 -- Fair between campaigns: fewest leases held for its weight. Only open campaigns are looked at (a partial index), so the
 -- cost does not grow with how many were ever sent. Chance decides between equals, or all workers would meet at one.
+-- A paused pool whose time has come is offered too: one batch may try whether its provider is back.
 -- name: pick
-SELECT campaign.id
+SELECT campaign.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS probe
   FROM campaign
   JOIN sender
     ON sender.id = campaign.sender_id
   JOIN pool
     ON pool.id = sender.pool_id
  WHERE campaign.state = 'sending'
-   AND (pool.state = 'active' OR pool.resume_at <= now())
+   AND (pool.state = 'active'
+        OR (pool.resume_at <= now() AND (pool.probe_until IS NULL OR pool.probe_until < now())))
    AND EXISTS (
            SELECT FROM outbox
             WHERE outbox.campaign_id = campaign.id
@@ -88,10 +90,19 @@ UPDATE campaign
        exclusions = :exclusions
  WHERE id = :campaign_id
 
+-- Those that send, and those that settle once their last unknown is resolved, or after a day.
 -- name: handed_over
 SELECT campaign.id
   FROM campaign
- WHERE (campaign.state = 'sending' OR (campaign.state = 'settling' AND campaign.updated_at < now() - interval '1 day'))
+ WHERE (campaign.state = 'sending'
+        OR (campaign.state = 'settling'
+            AND (campaign.updated_at < now() - interval '1 day'
+                 OR NOT EXISTS (
+                        SELECT FROM handoff
+                         WHERE handoff.campaign_id = campaign.id
+                           AND handoff.unknown_since IS NOT NULL
+                    ))))
+   AND (campaign.look_at IS NULL OR campaign.look_at <= now())
    AND NOT EXISTS (
            SELECT FROM outbox
             WHERE outbox.campaign_id = campaign.id
@@ -103,29 +114,26 @@ SELECT campaign.id
               AND outbox.state = 'leased'
        )
 
--- name: pause_pool
-UPDATE pool
-   SET state = 'paused',
-       reason = :reason,
-       resume_at = now() + make_interval(secs => CAST(:seconds AS double precision))
- WHERE id = :pool_id
-   AND (state = 'active' OR resume_at IS NOT NULL)
-
--- name: revive_pool
-UPDATE pool
-   SET state = 'active',
-       reason = NULL,
-       resume_at = NULL
- WHERE id = :pool_id
-   AND state = 'paused'
-   AND resume_at IS NOT NULL
-
 -- A campaign whose unknowns nobody resolved stays `settling` for a day, and is finished then, still saying how many.
 -- name: lock_state
 SELECT state, run, launched_at, updated_at < now() - interval '1 day' AS waited_enough
   FROM campaign
  WHERE id = :campaign_id
    FOR UPDATE
+
+-- Leads stand in a new range, so the campaign has work again; a paused one gets on with it when it is resumed.
+-- name: reopen
+UPDATE campaign
+   SET state = CASE WHEN state IN ('settling', 'finished') THEN 'sending' ELSE state END,
+       run = greatest(run, :run),
+       updated_at = now(),
+       finished_at = NULL
+ WHERE id = :campaign_id
+
+-- name: look_later
+UPDATE campaign
+   SET look_at = now() + interval '10 minutes'
+ WHERE id = :campaign_id
 
 -- name: note
 UPDATE campaign

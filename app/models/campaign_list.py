@@ -19,7 +19,7 @@ BEYOND: Final = 2**31 - 1  # behind every id
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A campaign as lists show it. The sums are its newest run's, in leads, as they were at `read_at`."""
+    """A campaign as lists show it. The sums are in leads, over all its runs, as they were at `read_at`."""
 
     id: int
     name: str

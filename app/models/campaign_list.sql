@@ -1,4 +1,4 @@
--- The newest first, by key, each with the sums of its newest run over its ranges: a campaign to a million leads is a
+-- The newest first, by key, each with its sums over its ranges: a campaign to a million leads is a
 -- thousand short rows (the ids lie out of line), so a page of 25 such takes tens of milliseconds at most.
 -- name: find_lines
 SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.start_at, campaign.run,
@@ -32,7 +32,6 @@ SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.sta
                   coalesce(sum(size - sent - refused - failed - skipped - cancelled - unknown - moved), 0) AS open
              FROM outbox
             WHERE outbox.campaign_id = campaign.id
-              AND outbox.run = campaign.run
        ) AS sums
  WHERE campaign.organisation_id = :organisation_id
    AND campaign.id < :before

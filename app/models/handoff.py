@@ -1,9 +1,13 @@
-"""Hand-offs: provider calls, each written down before it is made, with one outcome a lead afterwards."""
+"""Hand-offs: provider calls, each written down before it is made, with one outcome a lead afterwards.
+
+handed → settled, or → unknown where nobody knows whether the provider took it; unknown → settled when somebody does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -18,6 +22,12 @@ SQL = Statements("handoff")
 
 # One letter a lead in `handoff.outcomes`. "d" is put off: the lead stands in a later range.
 LETTERS: Final = {Kind.SENT: "s", Kind.REFUSED: "r", Kind.FAILED: "f", Kind.DEFERRED: "d", Kind.UNKNOWN: "u"}
+LEFT: Final = "l"  # unknown, and given up: it counts as failed, and evidence may still show that it was sent
+AGAIN: Final = "a"  # unknown or failed, and sent again: the lead stands in a later range
+# What a letter counts as; the others are counted where their lead stands now.
+COUNTS_AS: Final = {"s": Kind.SENT, "r": Kind.REFUSED, "f": Kind.FAILED, "u": Kind.UNKNOWN, LEFT: Kind.FAILED}
+
+REPEAT_IN: Final = 5.0  # seconds until a call whose reply was lost is made again under its key
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +52,102 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A call that was handed over and never settled."""
+    """A call and what is known of it; `repeats` while it will be made again under its key."""
 
     id: int
+    range_id: int
     campaign_id: int
     run: int
     variant: int
     pool_id: int
     lead_ids: list[int]
+    letters: str
+    repeats: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an email came from: what a webhook about it needs to know. `outcomes` is None while it is handed over."""
+
+    id: int
+    range_id: int
+    campaign_id: int
+    organisation_id: int
+    owner_id: int
+    pool_id: int
+    run: int
+    variant: int
+    state: str
+    outcomes: str | None
+    lead_ids: list[int]
+    handed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A frozen call that is to be made again; `age` is in seconds since it was handed over."""
+
+    id: int
+    range_id: int
+    campaign_id: int
+    run: int
+    variant: int
+    pool_id: int
+    key: UUID
+    lead_ids: list[int]
+    letters: str
+    repeats: int
+    frozen: bytes
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A call of unknown outcome, as a campaign's page lists it. `repeat_at`: Millrace asks again by itself."""
+
+    id: int
+    run: int
+    handed_at: datetime
+    unknown_since: datetime
+    repeat_at: datetime | None
+    answer: str | None
+    leads: int
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownSums:
+    """Calls of unknown outcome, the leads in them, and how many of the calls are made again under their keys."""
+
+    calls: int
+    leads: int
+    repeating: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A call that has stood unknown for longer than the least hold; `arrive`: its pool's webhooks are known to."""
+
+    id: int
+    campaign_id: int
+    pool_id: int
+    policy: str
+    resent: bool
+    arrive: bool
+    age: float
 
 
 def write(
-    conn: Connection, lease: Lease, lead_ids: Sequence[int], *, pool_id: int, variant: int, batch: int
+    conn: Connection,
+    lease: Lease,
+    lead_ids: Sequence[int],
+    *,
+    pool_id: int,
+    variant: int,
+    batch: int,
+    frozen: Sequence[bytes] | None = None,
 ) -> list[HandOff]:
-    """Write one hand-off for every `batch` leads, in order."""
+    """Write one hand-off for every `batch` leads, in order; `frozen` holds each call where it may be repeated."""
     values = {
         "range_id": lease.range_id,
         "campaign_id": lease.campaign_id,
@@ -64,6 +156,7 @@ def write(
         "variant": variant,
         "lead_ids": array(lead_ids),
         "batch": batch,
+        "frozen": None if frozen is None else list(frozen),
     }
     rows = sorted(conn.execute(SQL.write, values), key=lambda row: row.id)  # ids are given out in the page's order
     firsts = range(0, len(lead_ids), batch)
@@ -79,13 +172,20 @@ def settle(conn: Connection, settled: Sequence[Settled]) -> None:
         "letters": [each.letters for each in settled],
         "refs": ["\n".join(each.refs) for each in settled],
         "answers": [each.answer for each in settled],
+        "repeat_in": REPEAT_IN,
     }
     if conn.execute(SQL.settle, values).rowcount != len(settled):
         raise LeaseLost("a hand-off was settled by somebody else")
 
 
+def find_evidence(conn: Connection, range_id: int) -> dict[int, frozenset[int]]:
+    """hand-off -> leads of which webhooks spoke before their call was settled; of a range's unsettled calls."""
+    rows = conn.execute(SQL.find_evidence, {"range_id": range_id})
+    return {row.id: frozenset(row.evidence) for row in rows}
+
+
 def stand_unknown(conn: Connection, range_id: int) -> list[Standing]:
-    """Turn the unsettled calls of a range into unknown ones and give them."""
+    """Turn the unsettled calls of a range into unknown ones, but for the leads that webhooks spoke of; give them."""
     return [Standing(*row) for row in conn.execute(SQL.stand_unknown, {"range_id": range_id})]
 
 
@@ -94,11 +194,73 @@ def read_handed(conn: Connection, range_id: int) -> list[HandOff]:
     return [HandOff(*row) for row in conn.execute(SQL.read_handed, {"range_id": range_id})]
 
 
-def resolve(conn: Connection, settled: Sequence[Settled]) -> set[int]:
-    """Write the outcomes of calls that stand unknown; the ids of those that still did."""
-    values = {
-        "ids": [each.handoff_id for each in settled],
-        "letters": [each.letters for each in settled],
-        "refs": ["\n".join(each.refs) for each in settled],
-    }
-    return set(conn.execute(SQL.resolve, values).scalars())
+def find_ranges(conn: Connection, handoff_ids: Iterable[int]) -> list[int]:
+    """The ranges that calls belong to."""
+    return list(conn.execute(SQL.find_ranges, {"ids": array(handoff_ids)}).scalars())
+
+
+def lock(conn: Connection, handoff_ids: Iterable[int]) -> list[Standing]:
+    """Lock calls whose ranges are locked already, in order of their ids. An unsettled one has letters ""."""
+    return [Standing(*row) for row in conn.execute(SQL.lock, {"ids": array(handoff_ids)})]
+
+
+def resolve(conn: Connection, letters: Mapping[int, str]) -> None:
+    """Write the letters of locked calls anew: hand-off -> one letter a lead."""
+    conn.execute(SQL.resolve, {"ids": list(letters), "letters": list(letters.values())})
+
+
+def remember_evidence(conn: Connection, spoken: Sequence[tuple[int, int]]) -> None:
+    """Keep (hand-off, lead) of which webhooks spoke while the call was under way."""
+    if spoken:
+        values = {"ids": [handoff_id for handoff_id, _ in spoken], "lead_ids": [lead_id for _, lead_id in spoken]}
+        conn.execute(SQL.remember_evidence, values)
+
+
+def find_origins(conn: Connection, handoff_ids: Iterable[int]) -> dict[int, Origin]:
+    """hand-off -> where its emails came from; those that do not exist are left out."""
+    return {row.id: Origin(*row) for row in conn.execute(SQL.find_origins, {"ids": array(handoff_ids)})}
+
+
+def claim_repeat(conn: Connection, lease: float) -> Repeat | None:
+    """Take one frozen call that is due, alone for `lease` seconds; None where none is."""
+    row = conn.execute(SQL.claim_repeat, {"lease": lease}).first()
+    return None if row is None else Repeat(*row)
+
+
+def repeat_later(conn: Connection, handoff_id: int, seconds: float, answer: str) -> None:
+    """Make a frozen call again in some seconds."""
+    conn.execute(SQL.repeat_later, {"id": handoff_id, "seconds": seconds, "answer": answer})
+
+
+def give_up_repeating(conn: Connection, handoff_id: int, answer: str) -> None:
+    """Never make a frozen call again; it stays unknown until evidence, a person or a policy resolves it."""
+    conn.execute(SQL.give_up_repeating, {"id": handoff_id, "answer": answer})
+
+
+def find_unknown(conn: Connection, campaign_id: int, after: int = 0, limit: int = 50) -> list[Unknown]:
+    """A campaign's calls of unknown outcome by id, at most `limit` from behind `after` on."""
+    values = {"campaign_id": campaign_id, "after": after, "limit": limit}
+    return [Unknown(*row) for row in conn.execute(SQL.find_unknown, values)]
+
+
+def count_unknown(conn: Connection, campaign_id: int) -> UnknownSums:
+    """How many calls, and leads in them, a campaign has of which nobody knows what came."""
+    return UnknownSums(*map(int, conn.execute(SQL.count_unknown, {"campaign_id": campaign_id}).one()))
+
+
+def find_undecided(conn: Connection, campaign_id: int, after: int = 0, limit: int = 200) -> list[int]:
+    """Calls of unknown outcome that are not made again by themselves, by id from behind `after` on."""
+    values = {"campaign_id": campaign_id, "after": after, "limit": limit}
+    return list(conn.execute(SQL.find_undecided, values).scalars())
+
+
+def find_held(conn: Connection, least: float, after: int = 0, limit: int = 500) -> list[Held]:
+    """Unknown calls of open campaigns, handed over more than `least` seconds ago, by id from behind `after` on."""
+    values = {"least": least, "after": after, "limit": limit}
+    return [Held(*row) for row in conn.execute(SQL.find_held, values)]
+
+
+def find_failed(conn: Connection, campaign_id: int, after: int = 0, limit: int = 200) -> list[int]:
+    """Calls with leads that count as failed, by id from behind `after` on."""
+    values = {"campaign_id": campaign_id, "after": after, "limit": limit}
+    return list(conn.execute(SQL.find_failed, values).scalars())

@@ -1,35 +1,69 @@
 -- One statement for a page: the ids come once and are cut here.
 -- name: write
-INSERT INTO handoff (range_id, campaign_id, run, pool_id, variant, key, lead_ids)
+INSERT INTO handoff (range_id, campaign_id, run, pool_id, variant, key, lead_ids, frozen)
 SELECT :range_id, :campaign_id, :run, :pool_id, :variant, gen_random_uuid(),
-       page.lead_ids[place : place + CAST(:batch AS integer) - 1]
+       page.lead_ids[place : place + CAST(:batch AS integer) - 1],
+       (CAST(:frozen AS bytea[]))[1 + place / CAST(:batch AS integer)]
   FROM (SELECT CAST(:lead_ids AS bigint[]) AS lead_ids) AS page
  CROSS JOIN generate_series(1, cardinality(page.lead_ids), CAST(:batch AS integer)) AS place
  ORDER BY place
 RETURNING id, key
 
+-- Frozen calls are let go with their last unknown lead. One that was lost is made again soon, unless some of its leads wait
+-- in a later range: it would be made whole, and they would be mailed twice.
 -- name: settle
 UPDATE handoff
-   SET state = CASE WHEN strpos(outcome.letters, 'u') > 0 THEN 'unknown' ELSE 'settled' END,
+   SET state = CASE WHEN outcome.unknown THEN 'unknown' ELSE 'settled' END,
        outcomes = outcome.letters,
        refs = string_to_array(nullif(outcome.refs, ''), chr(10)),
        answer = outcome.answer,
-       settled_at = now()
-  FROM unnest(
-           CAST(:ids AS bigint[]), CAST(:letters AS text[]), CAST(:refs AS text[]), CAST(:answers AS text[])
-       ) AS outcome (id, letters, refs, answer)
+       settled_at = now(),
+       frozen = CASE WHEN outcome.again THEN frozen END,
+       unknown_since = CASE WHEN outcome.unknown THEN now() END,
+       repeat_at = CASE WHEN outcome.again AND frozen IS NOT NULL THEN now() + make_interval(secs => :repeat_in) END
+  FROM (
+           SELECT id, letters, refs, answer,
+                  strpos(letters, 'u') > 0 AS unknown,
+                  strpos(letters, 'u') > 0 AND strpos(letters, 'd') = 0 AS again
+             FROM unnest(
+                      CAST(:ids AS bigint[]), CAST(:letters AS text[]), CAST(:refs AS text[]), CAST(:answers AS text[])
+                  ) AS given (id, letters, refs, answer)
+       ) AS outcome
  WHERE handoff.id = outcome.id
    AND handoff.state = 'handed'
 
--- name: stand_unknown
-UPDATE handoff
-   SET state = 'unknown',
-       outcomes = repeat('u', cardinality(lead_ids)),
-       settled_at = now(),
-       answer = 'The worker died or lost the range while the call was under way.'
+-- Webhooks that came before the answers. Almost always there are none: a partial scan of the page's twenty rows.
+-- name: find_evidence
+SELECT id, evidence
+  FROM handoff
  WHERE range_id = :range_id
    AND state = 'handed'
-RETURNING id, campaign_id, run, variant, pool_id, lead_ids
+   AND evidence IS NOT NULL
+
+-- What a webhook has spoken of was taken; of the rest nothing is known. A frozen call is made again at once.
+-- name: stand_unknown
+UPDATE handoff
+   SET state = CASE WHEN strpos(known.letters, 'u') > 0 THEN 'unknown' ELSE 'settled' END,
+       outcomes = known.letters,
+       settled_at = now(),
+       answer = 'The worker died or lost the range while the call was under way.',
+       frozen = CASE WHEN strpos(known.letters, 'u') > 0 THEN frozen END,
+       unknown_since = CASE WHEN strpos(known.letters, 'u') > 0 THEN now() END,
+       repeat_at = CASE WHEN frozen IS NOT NULL AND strpos(known.letters, 'u') > 0 THEN now() END
+  FROM (
+           SELECT id,
+                  (
+                      SELECT string_agg(
+                                 CASE WHEN lead_id = ANY(handoff.evidence) THEN 's' ELSE 'u' END, '' ORDER BY place
+                             )
+                        FROM unnest(handoff.lead_ids) WITH ORDINALITY AS asked (lead_id, place)
+                  ) AS letters
+             FROM handoff
+            WHERE range_id = :range_id
+              AND state = 'handed'
+       ) AS known
+ WHERE handoff.id = known.id
+RETURNING handoff.id, range_id, campaign_id, run, variant, pool_id, lead_ids, outcomes, repeat_at IS NOT NULL AS repeats
 
 -- name: read_handed
 SELECT id, key, lead_ids
@@ -38,16 +72,154 @@ SELECT id, key, lead_ids
    AND state = 'handed'
  ORDER BY id
 
--- Only what stands wholly unknown: what a person or a webhook has resolved meanwhile is left as it is.
+-- name: find_ranges
+SELECT DISTINCT range_id
+  FROM handoff
+ WHERE id = ANY(CAST(:ids AS bigint[]))
+
+-- Their ranges are locked already (outbox.lock): of two that resolve the same, the second sees what the first wrote.
+-- name: lock
+SELECT id, range_id, campaign_id, run, variant, pool_id, lead_ids, coalesce(outcomes, ''), repeat_at IS NOT NULL
+  FROM handoff
+ WHERE id = ANY(CAST(:ids AS bigint[]))
+ ORDER BY id
+   FOR UPDATE
+
 -- name: resolve
 UPDATE handoff
-   SET state = CASE WHEN strpos(outcome.letters, 'u') > 0 THEN 'unknown' ELSE 'settled' END,
+   SET state = CASE WHEN outcome.unknown THEN 'unknown' ELSE 'settled' END,
        outcomes = outcome.letters,
-       refs = string_to_array(nullif(outcome.refs, ''), chr(10)),
-       answer = 'The answer came after the range had been taken away.',
-       settled_at = now()
-  FROM unnest(CAST(:ids AS bigint[]), CAST(:letters AS text[]), CAST(:refs AS text[])) AS outcome (id, letters, refs)
+       settled_at = now(),
+       unknown_since = CASE WHEN outcome.unknown THEN unknown_since END,
+       frozen = CASE WHEN outcome.again THEN frozen END,
+       repeat_at = CASE WHEN outcome.again THEN repeat_at END
+  FROM (
+           SELECT id, letters,
+                  strpos(letters, 'u') > 0 AS unknown,
+                  strpos(letters, 'u') > 0 AND letters !~ '[dal]' AS again
+             FROM unnest(CAST(:ids AS bigint[]), CAST(:letters AS text[])) AS given (id, letters)
+       ) AS outcome
  WHERE handoff.id = outcome.id
-   AND handoff.state = 'unknown'
-   AND length(translate(handoff.outcomes, 'u', '')) = 0
-RETURNING handoff.id
+
+-- name: remember_evidence
+UPDATE handoff
+   SET evidence = handoff.evidence || spoken.lead_ids
+  FROM (
+           SELECT id, array_agg(lead_id) AS lead_ids
+             FROM unnest(CAST(:ids AS bigint[]), CAST(:lead_ids AS bigint[])) AS given (id, lead_id)
+            GROUP BY id
+       ) AS spoken
+ WHERE handoff.id = spoken.id
+   AND handoff.state = 'handed'
+
+-- name: find_origins
+SELECT handoff.id, handoff.range_id, handoff.campaign_id, campaign.organisation_id, campaign.owner_id, handoff.pool_id,
+       handoff.run, handoff.variant, handoff.state, handoff.outcomes, handoff.lead_ids, handoff.handed_at
+  FROM handoff
+  JOIN campaign
+    ON campaign.id = handoff.campaign_id
+ WHERE handoff.id = ANY(CAST(:ids AS bigint[]))
+
+-- One frozen call whose time has come, held by moving that time: whoever takes it is alone with it until then.
+-- name: claim_repeat
+WITH next AS (
+    SELECT handoff.id
+      FROM handoff
+      JOIN campaign
+        ON campaign.id = handoff.campaign_id
+      JOIN pool
+        ON pool.id = handoff.pool_id
+     WHERE handoff.repeat_at <= now()
+       AND campaign.state IN ('sending', 'settling')
+       AND (pool.state = 'active' OR pool.resume_at <= now())
+     ORDER BY handoff.repeat_at
+     LIMIT 1
+       FOR UPDATE OF handoff SKIP LOCKED
+)
+UPDATE handoff
+   SET repeat_at = now() + make_interval(secs => :lease),
+       repeats = handoff.repeats + 1
+  FROM next
+ WHERE handoff.id = next.id
+RETURNING handoff.id, handoff.range_id, handoff.campaign_id, handoff.run, handoff.variant, handoff.pool_id, handoff.key,
+          handoff.lead_ids, handoff.outcomes, handoff.repeats, handoff.frozen,
+          extract(epoch FROM now() - handoff.handed_at)::float8 AS age
+
+-- name: repeat_later
+UPDATE handoff
+   SET repeat_at = now() + make_interval(secs => :seconds),
+       answer = :answer
+ WHERE id = :id
+   AND repeat_at IS NOT NULL
+
+-- name: give_up_repeating
+UPDATE handoff
+   SET repeat_at = NULL,
+       frozen = NULL,
+       answer = :answer
+ WHERE id = :id
+   AND repeat_at IS NOT NULL
+
+-- name: find_unknown
+SELECT handoff.id, handoff.run, handoff.handed_at, handoff.unknown_since, handoff.repeat_at, handoff.answer,
+       length(handoff.outcomes) - length(replace(handoff.outcomes, 'u', '')) AS leads,
+       extract(epoch FROM now() - handoff.handed_at)::float8 AS age
+  FROM handoff
+ WHERE campaign_id = :campaign_id
+   AND unknown_since IS NOT NULL
+   AND id > :after
+ ORDER BY id
+ LIMIT :limit
+
+-- name: count_unknown
+SELECT count(*) AS calls,
+       coalesce(sum(length(outcomes) - length(replace(outcomes, 'u', ''))), 0) AS leads,
+       count(*) FILTER (WHERE repeat_at IS NOT NULL) AS repeating
+  FROM handoff
+ WHERE campaign_id = :campaign_id
+   AND unknown_since IS NOT NULL
+
+-- Calls of unknown outcome that no repeat will clear up, and that a person or a policy may decide on.
+-- name: find_undecided
+SELECT id
+  FROM handoff
+ WHERE campaign_id = :campaign_id
+   AND unknown_since IS NOT NULL
+   AND repeat_at IS NULL
+   AND id > :after
+ ORDER BY id
+ LIMIT :limit
+
+-- Calls of which policies decide: unknown, not repeated, and handed over longer ago than their pool's webhooks take.
+-- `arrive`: a webhook has spoken of a call that was handed over later than this one, so that silence means something.
+-- name: find_held
+SELECT handoff.id, handoff.campaign_id, handoff.pool_id, campaign.unknown_policy AS policy, outbox.resent,
+       coalesce(pool_webhook.handed_at >= handoff.handed_at, false) AS arrive,
+       extract(epoch FROM now() - handoff.handed_at)::float8 AS age
+  FROM handoff
+  JOIN campaign
+    ON campaign.id = handoff.campaign_id
+  JOIN outbox
+    ON outbox.id = handoff.range_id
+  LEFT JOIN pool_webhook
+    ON pool_webhook.pool_id = handoff.pool_id
+ WHERE handoff.unknown_since IS NOT NULL
+   AND handoff.repeat_at IS NULL
+   AND handoff.handed_at < now() - make_interval(secs => :least)
+   AND campaign.state IN ('sending', 'settling', 'paused', 'cancelled')
+   AND handoff.id > :after
+ ORDER BY handoff.id
+ LIMIT :limit
+
+-- Calls with leads that failed: found through the ranges that count them, since no index knows a letter.
+-- name: find_failed
+SELECT handoff.id
+  FROM outbox
+  JOIN handoff
+    ON handoff.range_id = outbox.id
+ WHERE outbox.campaign_id = :campaign_id
+   AND outbox.failed > 0
+   AND handoff.outcomes ~ '[fl]'
+   AND handoff.id > :after
+ ORDER BY handoff.id
+ LIMIT :limit

@@ -1,14 +1,13 @@
 """Ranges: a campaign's frozen slices of lead ids, claimed by one worker at a time.
 
-ready → leased → done, and from leased back to ready; ready → cancelled; leased → quarantined after a worker died on it
-too often. `fence` grows with every claim and every rescue: who holds an older number can change nothing.
+`fence` grows with every claim and every rescue: who holds an older number can change nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -18,10 +17,24 @@ from app.errors import LeaseLost
 
 SQL = Statements("outbox")
 
+# Every state that a range may go to from another, and why; docs/reliability.md draws it. The two ends have no way out.
+MOVES: Final[Mapping[str, Mapping[str, str]]] = {
+    "ready": {"leased": "claimed", "cancelled": "its campaign was cancelled"},
+    "leased": {
+        "done": "settled, or rescued when all of it was handed over",
+        "ready": "given back, taken back, a probe's rest, or rescued",
+        "quarantined": "the third worker died on it",
+    },
+    "quarantined": {"ready": "a person resumed or cancelled its campaign"},
+    "done": {},
+    "cancelled": {},
+}
+WHOLE: Final = 1_000_000  # leads: more than any range has
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A claimed range. `lead_ids` are those not handed over yet: the page."""
+    """A claimed range. `lead_ids` are the page: the first of those not handed over yet, from `position` on."""
 
     range_id: int
     campaign_id: int
@@ -29,7 +42,9 @@ class Lease:
     fence: int
     attempts: int
     put_off_for: float  # seconds since the provider first put these leads off; 0 where it never did
+    position: int
     lead_ids: list[int]
+    probe: bool = False  # it tries whether its pool's provider is back
 
 
 class PageLead(NamedTuple):
@@ -45,7 +60,7 @@ class PageLead(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many leads of a range came to which end."""
+    """How many leads of a range came to which end; negative where an end is taken back."""
 
     sent: int = 0
     refused: int = 0
@@ -58,7 +73,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A run's sums: audience = sent + refused + failed + skipped + cancelled + unknown + open, in leads."""
+    """A campaign's sums in leads: audience = sent + refused + failed + skipped + cancelled + unknown + open."""
 
     audience: int
     sent: int
@@ -75,10 +90,16 @@ class Progress:
         return self.audience == sum(parts)
 
 
-def claim(conn: Connection, campaign_id: int, owner: UUID, lease: float) -> Lease | None:
-    """Take the campaign's oldest due range for `lease` seconds; None where every due one is taken."""
-    row = conn.execute(SQL.claim, {"campaign_id": campaign_id, "owner": owner, "lease": lease}).first()
-    return None if row is None else Lease(*row)
+def claim(
+    conn: Connection, campaign_id: int, owner: UUID, lease: float, *, most: int = WHOLE, probe: bool = False
+) -> Lease | None:
+    """Take the campaign's oldest due range for `lease` seconds; None where every due one is taken.
+
+    The page is at most `most` leads of it.
+    """
+    values = {"campaign_id": campaign_id, "owner": owner, "lease": lease, "most": most}
+    row = conn.execute(SQL.claim, values).first()
+    return None if row is None else Lease(**row._mapping, probe=probe)
 
 
 def load_page(conn: Connection, organisation_id: int, lead_ids: Sequence[int]) -> list[PageLead]:
@@ -92,7 +113,7 @@ def hand_over(conn: Connection, lease: Lease, seconds: float, skipped: int) -> b
 
     Raises LeaseLost where another worker, or the rescuer, has the range now.
     """
-    values = {"range_id": lease.range_id, "fence": lease.fence, "lease": seconds, "skipped": skipped}
+    values = _held(lease) | {"lease": seconds, "leads": len(lease.lead_ids), "skipped": skipped}
     row = conn.execute(SQL.hand_over, values).first()
     if row is None:
         raise LeaseLost(f"range {lease.range_id} was taken away")
@@ -101,7 +122,7 @@ def hand_over(conn: Connection, lease: Lease, seconds: float, skipped: int) -> b
 
 def is_handed_over(conn: Connection, lease: Lease) -> bool:
     """Whether a hand-over whose reply was lost has been committed. Raises LeaseLost."""
-    done = conn.execute(SQL.is_handed_over, {"range_id": lease.range_id, "fence": lease.fence}).scalar()
+    done = conn.execute(SQL.is_handed_over, _held(lease)).scalar()
     if done is None:
         raise LeaseLost(f"range {lease.range_id} was taken away")
     return bool(done)
@@ -109,36 +130,60 @@ def is_handed_over(conn: Connection, lease: Lease) -> bool:
 
 def put_back(conn: Connection, lease: Lease, seconds: float) -> None:
     """Give a range back that was not handed over, due again in `seconds`; nothing happens to any other."""
-    conn.execute(SQL.put_back, {"range_id": lease.range_id, "fence": lease.fence, "seconds": seconds})
+    conn.execute(SQL.put_back, _held(lease) | {"seconds": seconds})
+
+
+def take_back(conn: Connection, lease: Lease, seconds: float) -> None:
+    """Undo a hand-over of which nothing left us: the page is due again in `seconds`. Raises LeaseLost."""
+    if conn.execute(SQL.take_back, _held(lease) | {"seconds": seconds}).first() is None:
+        raise LeaseLost(f"range {lease.range_id} was taken away")
+
+
+def _held(lease: Lease) -> dict[str, int]:
+    return {"range_id": lease.range_id, "fence": lease.fence, "position": lease.position}
 
 
 def settle(conn: Connection, lease: Lease, counts: Counts) -> None:
-    """Count a page's outcomes and close the range; raises LeaseLost where the fence has moved on."""
+    """Count a page's outcomes, and close the range with its last one; raises LeaseLost where the fence has moved on."""
     values = {"range_id": lease.range_id, "fence": lease.fence} | asdict(counts)
     if conn.execute(SQL.settle, values).first() is None:
         raise LeaseLost(f"range {lease.range_id} was taken away")
 
 
-def resolve(conn: Connection, range_id: int, counts: Counts) -> None:
-    """Count leads that stood as unknown by what became of them."""
-    sums = {"sent": counts.sent, "refused": counts.refused, "failed": counts.failed}
-    conn.execute(SQL.resolve, {"range_id": range_id} | sums)
+def recount(conn: Connection, range_id: int, change: Counts) -> None:
+    """Add `change` to what a range counts."""
+    conn.execute(SQL.recount, {"range_id": range_id} | asdict(change))
+
+
+def lock(conn: Connection, range_ids: Sequence[int]) -> None:
+    """Lock ranges, in order of their ids, before any hand-off of them is."""
+    conn.execute(SQL.lock, {"range_ids": array(range_ids)})
 
 
 def put_off(
-    conn: Connection, lease: Lease, lead_ids: Sequence[int], *, seconds: float, attempts: int, deferred: bool
+    conn: Connection,
+    range_id: int,
+    lead_ids: Sequence[int],
+    *,
+    seconds: float,
+    attempts: int = 0,
+    deferred: bool = False,
+    resent: bool = False,
+    later_run: bool = False,
 ) -> None:
-    """Make a later range of leads, due in `seconds`, after that many attempts.
+    """Make a later range of a range's leads, due in `seconds`, after that many attempts.
 
     `deferred`: the provider put these leads off, and the day after which they fail begins; not where it was down.
+    `resent`: it may have taken them already, and a person or a policy wants them sent again. `later_run`: they failed,
+    and this is the next pass over them.
     """
-    values = {"parent_id": lease.range_id, "lead_ids": array(lead_ids), "seconds": seconds}
-    conn.execute(SQL.put_off, values | {"attempts": attempts, "deferred": deferred})
+    values = {"parent_id": range_id, "lead_ids": array(lead_ids), "seconds": seconds, "attempts": attempts}
+    conn.execute(SQL.put_off, values | {"deferred": deferred, "resent": resent, "later_run": int(later_run)})
 
 
-def progress(conn: Connection, campaign_id: int, run: int | None = None) -> Progress:
-    """The sums of a campaign's run (None: its newest), over its ranges."""
-    return Progress(*conn.execute(SQL.progress, {"campaign_id": campaign_id, "run": run}).one())
+def progress(conn: Connection, campaign_id: int) -> Progress:
+    """The sums of a campaign over its ranges. A lead that was sent again counts in its last range alone."""
+    return Progress(*map(int, conn.execute(SQL.progress, {"campaign_id": campaign_id}).one()))
 
 
 def has_open(conn: Connection, campaign_id: int) -> bool:
@@ -166,9 +211,12 @@ def hurry(conn: Connection, pool_id: int) -> None:
     conn.execute(SQL.hurry, {"pool_id": pool_id})
 
 
-def rescue(conn: Connection, range_id: int, unknown: int, most_crashes: int) -> str | None:
-    """Take an expired range from its worker; its new state, None where it was not expired any more."""
-    values = {"range_id": range_id, "unknown": unknown, "most_crashes": most_crashes}
+def rescue(conn: Connection, range_id: int, sent: int, unknown: int, most_crashes: int) -> str | None:
+    """Take an expired range from its worker; its new state, None where it was not expired any more.
+
+    `sent` and `unknown` are the leads of its unsettled calls: those that webhooks spoke of, and the others.
+    """
+    values = {"range_id": range_id, "sent": sent, "unknown": unknown, "most_crashes": most_crashes}
     return conn.execute(SQL.rescue, values).scalar()
 
 

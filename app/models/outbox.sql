@@ -17,9 +17,10 @@ UPDATE outbox
        lease_until = now() + make_interval(secs => :lease)
   FROM next
  WHERE outbox.id = next.id
-RETURNING outbox.id, outbox.campaign_id, outbox.run, outbox.fence, outbox.attempts,
+RETURNING outbox.id AS range_id, outbox.campaign_id, outbox.run, outbox.fence, outbox.attempts,
           coalesce(extract(epoch FROM now() - outbox.deferred_since), 0)::float8 AS put_off_for,
-          outbox.lead_ids[outbox.position + 1 :] AS lead_ids
+          outbox.position,
+          outbox.lead_ids[outbox.position + 1 : least(outbox.position + CAST(:most AS bigint), outbox.size)] AS lead_ids
 
 -- name: load_page
 SELECT asked.id,
@@ -49,19 +50,19 @@ UPDATE outbox
    SET lease_until = CASE WHEN campaign.state = 'sending' THEN now() + make_interval(secs => :lease) END,
        state = CASE WHEN campaign.state = 'sending' THEN 'leased' ELSE 'ready' END,
        owner = CASE WHEN campaign.state = 'sending' THEN outbox.owner END,
-       position = CASE WHEN campaign.state = 'sending' THEN outbox.size ELSE outbox.position END,
+       position = CASE WHEN campaign.state = 'sending' THEN outbox.position + :leads ELSE outbox.position END,
        skipped = outbox.skipped + CASE WHEN campaign.state = 'sending' THEN :skipped ELSE 0 END
   FROM campaign
  WHERE outbox.id = :range_id
    AND outbox.fence = :fence
    AND outbox.state = 'leased'
    AND outbox.lease_until > now()
-   AND outbox.position < outbox.size
+   AND outbox.position = :position
    AND campaign.id = outbox.campaign_id
 RETURNING campaign.state = 'sending' AS sends
 
 -- name: is_handed_over
-SELECT position = size
+SELECT position > :position
   FROM outbox
  WHERE id = :range_id
    AND fence = :fence
@@ -76,11 +77,25 @@ UPDATE outbox
  WHERE id = :range_id
    AND fence = :fence
    AND state = 'leased'
-   AND position < size
+   AND position = :position
 
+-- Nothing of the page left us: it stands as before it was handed over, and is due later.
+-- name: take_back
+UPDATE outbox
+   SET state = 'ready',
+       owner = NULL,
+       lease_until = NULL,
+       position = :position,
+       due_at = greatest(due_at, now() + make_interval(secs => :seconds))
+ WHERE id = :range_id
+   AND fence = :fence
+   AND state = 'leased'
+RETURNING id
+
+-- A page that was the whole rest of its range ends it; the page of a probe leaves the rest waiting.
 -- name: settle
 UPDATE outbox
-   SET state = 'done',
+   SET state = CASE WHEN position = size THEN 'done' ELSE 'ready' END,
        owner = NULL,
        lease_until = NULL,
        sent = sent + :sent,
@@ -95,26 +110,41 @@ UPDATE outbox
    AND state = 'leased'
 RETURNING id
 
--- name: resolve
+-- What stood as unknown, or as failed, is counted as what it turned out to be. The counts may be negative.
+-- name: recount
 UPDATE outbox
-   SET unknown = unknown - :sent - :refused - :failed,
-       sent = sent + :sent,
+   SET sent = sent + :sent,
        refused = refused + :refused,
-       failed = failed + :failed
+       failed = failed + :failed,
+       skipped = skipped + :skipped,
+       cancelled = cancelled + :cancelled,
+       unknown = unknown + :unknown,
+       moved = moved + :moved
  WHERE id = :range_id
 
+-- Before the hand-offs of a range are changed, in every flow: otherwise two that change the same could wait for each other.
+-- name: lock
+SELECT id
+  FROM outbox
+ WHERE id = ANY(CAST(:range_ids AS bigint[]))
+ ORDER BY id
+   FOR UPDATE
+
 -- name: put_off
-INSERT INTO outbox (campaign_id, parent_id, run, attempts, due_at, size, first_lead, last_lead, lead_ids, deferred_since)
-SELECT campaign_id, id, run, :attempts, now() + make_interval(secs => :seconds),
+INSERT INTO outbox (
+    campaign_id, parent_id, run, attempts, due_at, size, first_lead, last_lead, lead_ids, deferred_since, resent
+)
+SELECT campaign_id, id, run + :later_run, :attempts, now() + make_interval(secs => :seconds),
        cardinality(CAST(:lead_ids AS bigint[])),
        (SELECT min(lead_id) FROM unnest(CAST(:lead_ids AS bigint[])) AS lead_id),
        (SELECT max(lead_id) FROM unnest(CAST(:lead_ids AS bigint[])) AS lead_id),
        CAST(:lead_ids AS bigint[]),
-       CASE WHEN :deferred THEN coalesce(deferred_since, now()) ELSE deferred_since END
+       CASE WHEN :deferred THEN coalesce(deferred_since, now()) WHEN NOT :resent THEN deferred_since END,
+       :resent OR (resent AND :later_run = 0)
   FROM outbox
  WHERE id = :parent_id
 
--- A range that was put off counts its leads again as its own size, and its parent counts them as moved.
+-- A range that was put off, or sent again, counts its leads as its own size, and its parent counts them as moved.
 -- name: progress
 SELECT coalesce(sum(size - moved), 0),
        coalesce(sum(sent), 0),
@@ -126,7 +156,6 @@ SELECT coalesce(sum(size - moved), 0),
        coalesce(sum(size - sent - refused - failed - skipped - cancelled - unknown - moved), 0)
   FROM outbox
  WHERE campaign_id = :campaign_id
-   AND run = coalesce(CAST(:run AS integer), (SELECT run FROM campaign WHERE id = :campaign_id))
 
 -- name: has_open
 SELECT EXISTS (SELECT FROM outbox WHERE campaign_id = :campaign_id AND state = 'ready')
@@ -148,7 +177,8 @@ SELECT id
    AND lease_until < now()
    FOR UPDATE SKIP LOCKED
 
--- What was handed over and never settled is unknown now; what was not goes on as if nothing had happened.
+-- What was handed over and never settled is unknown now; what was not goes on as if nothing had happened, a little later
+-- each time: a range that kills its worker must not kill them all within a minute.
 -- name: rescue
 UPDATE outbox
    SET state = CASE
@@ -160,6 +190,8 @@ UPDATE outbox
        lease_until = NULL,
        fence = fence + 1,
        crashes = crashes + 1,
+       due_at = CASE WHEN position = size THEN due_at ELSE now() + make_interval(secs => 2 * crashes * crashes) END,
+       sent = sent + :sent,
        unknown = unknown + :unknown
  WHERE id = :range_id
    AND state = 'leased'
@@ -229,6 +261,7 @@ SELECT id, domain_id
 -- name: release
 UPDATE outbox
    SET state = 'ready',
+       due_at = now(),
        crashes = 0
  WHERE campaign_id = :campaign_id
    AND state = 'quarantined'

@@ -1,0 +1,62 @@
+"""Pools' circuit breakers: while a provider is down its ranges wait, and now and then one batch tries it.
+
+closed: `active`. open: `paused` until `resume_at`. half-open: that time has come, and whoever sets `probe_until` sends
+one batch. Paused without a time: a person must act.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Connection
+
+from app.db import Statements
+from app.errors import NotFound
+from app.models import alert
+
+SQL = Statements("pool")
+
+FIRST: Final = 30.0  # seconds until a provider that was found down is tried again; twice as long each time
+LONGEST: Final = 900.0
+# Tries in a row that find a provider down before somebody is told: with the waits above, after about four minutes.
+TELL_AFTER: Final = 4
+
+
+def break_off(conn: Connection, pool_id: int, reason: str, seconds: float | None, *, probe: bool) -> None:
+    """The provider is down: claim nothing for the pool, for `seconds` where it named a time. A `probe` may say so."""
+    values = {"pool_id": pool_id, "reason": reason, "seconds": seconds, "probe": probe}
+    row = conn.execute(SQL.break_off, values | {"first": FIRST, "longest": LONGEST}).first()
+    if row is None and seconds is not None:
+        conn.execute(SQL.wait_longer, {"pool_id": pool_id, "seconds": seconds})
+    if row is not None and row.failures >= TELL_AFTER:
+        alert.raise_alert(conn, alert.Kind.POOL_DOWN, pool_id, f"The provider is down: {reason}")
+
+
+def pause(conn: Connection, pool_id: int, reason: str) -> None:
+    """Our account is refused: claim nothing for the pool until a person acts."""
+    conn.execute(SQL.pause, {"pool_id": pool_id, "reason": reason})
+    alert.raise_alert(conn, alert.Kind.POOL_REFUSED, pool_id, reason)
+
+
+def begin_probe(conn: Connection, pool_id: int, lease: float) -> bool:
+    """Whether this worker may try a paused pool whose time has come; nobody else does for `lease` seconds then."""
+    return conn.execute(SQL.begin_probe, {"pool_id": pool_id, "lease": lease}).first() is not None
+
+
+def end_probe(conn: Connection, pool_id: int) -> None:
+    """A probe came to nothing, neither good nor bad: another may try."""
+    conn.execute(SQL.end_probe, {"pool_id": pool_id})
+
+
+def revive(conn: Connection, pool_id: int) -> None:
+    """A probe was answered: everybody may send again."""
+    if conn.execute(SQL.revive, {"pool_id": pool_id}).first() is not None:
+        alert.clear(conn, alert.Kind.POOL_DOWN, pool_id)
+
+
+def resume(conn: Connection, organisation_id: int, pool_id: int) -> None:
+    """A person says that the pool may send again. Raises NotFound."""
+    if conn.execute(SQL.resume, {"organisation_id": organisation_id, "pool_id": pool_id}).first() is None:
+        raise NotFound("There is no such pool.")
+    for kind in (alert.Kind.POOL_DOWN, alert.Kind.POOL_REFUSED):
+        alert.clear(conn, kind, pool_id)

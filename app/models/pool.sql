@@ -1,0 +1,71 @@
+-- Down: another try in a row found the provider away, and the next waits twice as long, unless it named a time. Pages that
+-- were under way when it went down tell nothing new: only the first of them, and the probes, count.
+-- name: break_off
+UPDATE pool
+   SET state = 'paused',
+       reason = :reason,
+       failures = least(failures + 1, 100),
+       probe_until = NULL,
+       resume_at = now() + make_interval(
+           secs => coalesce(
+               CAST(:seconds AS double precision), least(:first * power(2, least(failures, 20)), :longest)
+           )
+       )
+ WHERE id = :pool_id
+   AND (state = 'active' OR (resume_at IS NOT NULL AND :probe))
+RETURNING failures, organisation_id
+
+-- A page that was under way may still say "not before": a longer wait than ours is kept.
+-- name: wait_longer
+UPDATE pool
+   SET resume_at = now() + make_interval(secs => :seconds)
+ WHERE id = :pool_id
+   AND state = 'paused'
+   AND resume_at < now() + make_interval(secs => :seconds)
+
+-- name: pause
+UPDATE pool
+   SET state = 'paused',
+       reason = :reason,
+       probe_until = NULL,
+       resume_at = NULL
+ WHERE id = :pool_id
+
+-- name: begin_probe
+UPDATE pool
+   SET probe_until = now() + make_interval(secs => :lease)
+ WHERE id = :pool_id
+   AND state = 'paused'
+   AND resume_at <= now()
+   AND (probe_until IS NULL OR probe_until < now())
+RETURNING id
+
+-- name: end_probe
+UPDATE pool
+   SET probe_until = NULL
+ WHERE id = :pool_id
+   AND probe_until IS NOT NULL
+
+-- name: revive
+UPDATE pool
+   SET state = 'active',
+       reason = NULL,
+       resume_at = NULL,
+       probe_until = NULL,
+       failures = 0
+ WHERE id = :pool_id
+   AND state = 'paused'
+   AND resume_at <= now()
+RETURNING id
+
+-- A person says that it may send again.
+-- name: resume
+UPDATE pool
+   SET state = 'active',
+       reason = NULL,
+       resume_at = NULL,
+       probe_until = NULL,
+       failures = 0
+ WHERE id = :pool_id
+   AND organisation_id = :organisation_id
+RETURNING id
