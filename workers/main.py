@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+from types import FrameType
 
 import dramatiq
 
@@ -19,6 +21,25 @@ from workers.looking import Looking
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 
+
+def end_once() -> None:
+    """Make the second SIGTERM mean nothing: Dramatiq would drop the pages in hand, and end at once.
+
+    A platform that asks every process of a container (Heroku) makes two of one request: Dramatiq's first process
+    passes its own on to this one.
+    """
+    first = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if callable(first):
+            first(number, frame)
+
+    if callable(first):
+        signal.signal(signal.SIGTERM, end)
+
+
+end_once()
 settings = read(os.environ)
 configure(settings.log_level)
 # a page holds a connection for moments only; the looking threads need theirs beside the actors'
