@@ -9,6 +9,8 @@ import socket
 import click
 import uvicorn
 
+from app.errors import Invalid
+from app.providers.standard import check_secret
 from cli.sink_behaviour import CUTS, Behaviour
 from cli.sink_server import Sink
 
@@ -28,20 +30,36 @@ KEEP_ALIVE = 75  # seconds: longer than any caller keeps an idle connection, so 
 @click.option("--batch", default=50, show_default=True, help="Most letters in a call.")
 @click.option("--strict", is_flag=True, help="One refused address refuses its whole call.")
 @click.option("--idempotent", is_flag=True, help="Same key and body: same reply, accepted once; other body: 409.")
+@click.option("--drop", default=0.0, show_default=True, help="Share of accepted emails that are dropped afterwards.")
+@click.option("--bounce", default=0.0, show_default=True, help="Share of accepted emails that bounce.")
+@click.option("--complain", default=0.0, show_default=True, help="Share of delivered emails that are complained of.")
+@click.option("--open", default=0.0, show_default=True, help="Share of delivered emails that are opened.")
+@click.option("--click", default=0.0, show_default=True, help="Share of delivered emails whose first link is clicked.")
+@click.option("--webhook", default="", help="Post what becomes of accepted emails to this address.")
+@click.option("--webhook-secret", default="", envvar="MILLRACE_SINK_WEBHOOK_SECRET", help="whsec_…: signs the posts.")
+@click.option("--webhook-delay", default=0.1, show_default=True, help="Seconds from a call to its first event.")
+@click.option("--webhook-batch", default=100, show_default=True, help="Most events in a post.")
+@click.option("--webhook-lose", default=0.0, show_default=True, help="Share of events that are never told.")
+@click.option("--webhook-repeat", default=0.0, show_default=True, help="Share of posts that come twice.")
 @click.option("--seed", default=1, show_default=True, help="The same seed draws the same fates.")
 @click.option("--log", type=click.Path(dir_okay=False), help="Append each call's accepted leads to this file.")
-def sink(host: str, port: int, seed: int, log: str | None, **wishes: object) -> None:
+def sink(host: str, port: int, seed: int, log: str | None, webhook_secret: str, **wishes: object) -> None:
     """Accept email over HTTP, answer as told, count, deliver nothing.
 
     Figures are at /stats, the last letters at /messages. `POST /settings` changes any of the rates while it runs.
     """
     try:
         behaviour = Behaviour().changed(wishes)
-    except ValueError as error:
+        if webhook_secret:
+            check_secret(webhook_secret)
+    except (ValueError, Invalid) as error:
         raise click.UsageError(str(error)) from None
+    if behaviour.webhook and not webhook_secret:
+        raise click.UsageError("--webhook needs --webhook-secret.")
+    application = Sink(behaviour, seed, log, webhook_secret)
     server = uvicorn.Server(
         uvicorn.Config(
-            Sink(behaviour, seed, log),
+            application,
             http="httptools",
             lifespan="off",
             log_config=None,
@@ -54,6 +72,7 @@ def sink(host: str, port: int, seed: int, log: str | None, **wishes: object) -> 
     with _listen(host, port) as listener:
         click.echo(f"The sink listens on http://{host}:{listener.getsockname()[1]}")
         asyncio.run(server.serve(sockets=[listener]))
+    application.webhooks.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

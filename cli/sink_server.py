@@ -18,6 +18,7 @@ import orjson
 
 from cli.sink_behaviour import Behaviour
 from cli.sink_book import Answered, Book
+from cli.sink_webhooks import Webhooks
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -41,16 +42,17 @@ class Answer:
 class Sink:
     """An ASGI application over one book; it lives in one process, for its counts are in memory."""
 
-    def __init__(self, behaviour: Behaviour, seed: int, log: str | None = None) -> None:
+    def __init__(self, behaviour: Behaviour, seed: int, log: str | None = None, secret: str = "") -> None:
         self.behaviour = behaviour
         self.seed = seed
         self.random = random.Random(seed)
         self.book = Book()
+        self.webhooks = Webhooks(lambda: self.behaviour, seed, secret)
         self.next_ref = 1
         self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) if log else None
         self.doors: dict[tuple[str, str], Callable[[Scope, bytes], Answer]] = {
             ("POST", "/send"): lambda scope, body: self.take(body),
-            ("GET", "/stats"): lambda scope, body: _json(self.book.stats() | {"settings": asdict(self.behaviour)}),
+            ("GET", "/stats"): lambda scope, body: _json(self.stats()),
             ("GET", "/messages"): self.show_messages,
             ("GET", "/"): lambda scope, body: self.show_page(),
             ("POST", "/settings"): self.change,
@@ -134,6 +136,14 @@ class Sink:
         self.book.counts.refused += statuses.count(REFUSED)
         self.book.counts.deferred += statuses.count(DEFERRED)
         self.book.accept(call, accepted)
+        self.webhooks.tell(
+            call,
+            [
+                (letter, f"sink-{self.next_ref + at}")
+                for at, (letter, status) in enumerate(zip(letters, statuses, strict=True))
+                if status == ACCEPTED
+            ],
+        )
         if self.log is not None and accepted:
             leads = ",".join([str(letter["lead"]) for letter in accepted])
             line = f"{call['campaign']} {call['run']} {call['handoff']} {call['key']} {leads}\n"
@@ -142,6 +152,9 @@ class Sink:
     def _refuse_call(self, status: int, message: str) -> Answer:
         self.book.counts.calls_refused += 1
         return _problem(status, message)
+
+    def stats(self) -> dict[str, Any]:
+        return self.book.stats() | {"webhooks": self.webhooks.stats(), "settings": asdict(self.behaviour)}
 
     def show_messages(self, scope: Scope, body: bytes) -> Answer:
         wanted = parse_qs(scope["query_string"].decode("latin-1")).get("n", ["10"])[0]
@@ -176,6 +189,7 @@ class Sink:
         if (refusal := _outsider(scope)) is not None:
             return refusal
         self.book = Book()
+        self.webhooks.reset()
         return _json(self.book.stats())
 
 

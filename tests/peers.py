@@ -27,9 +27,9 @@ class Peer:
 
 
 @contextmanager
-def running_sink(seed: int = 1, log: str | None = None, **wishes: object) -> Iterator[Peer]:
-    """A sink on a free port, without latency unless asked for."""
-    sink = Sink(Behaviour().changed({"latency": 0.0} | wishes), seed, log)
+def running_sink(seed: int = 1, log: str | None = None, secret: str = "", **wishes: object) -> Iterator[Peer]:
+    """A sink on a free port, without latency unless asked for; `secret` signs its webhooks."""
+    sink = Sink(Behaviour().changed({"latency": 0.0} | wishes), seed, log, secret)
     config = uvicorn.Config(sink, host="127.0.0.1", port=0, log_level="error", lifespan="off", http="httptools")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
@@ -43,3 +43,4 @@ def running_sink(seed: int = 1, log: str | None = None, **wishes: object) -> Ite
     finally:
         server.should_exit = True
         thread.join(10)
+        sink.webhooks.close()
