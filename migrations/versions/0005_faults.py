@@ -154,6 +154,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP TABLE webhook_event, webhook, alert_notice, alert, pool_webhook")
+    op.execute("DROP FUNCTION keep_webhook_days(integer)")
     op.execute(
         "ALTER TABLE pool DROP COLUMN failures, DROP COLUMN probe_until, DROP COLUMN webhook_token,"
         " DROP COLUMN webhook_secret"
