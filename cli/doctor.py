@@ -13,7 +13,8 @@ from app import schema
 from app.config import Settings, read
 from app.db import Database
 from app.errors import MillraceError
-from app.models import process
+from app.models import alert, process
+from app.providers.alert_mail import AlertMail
 from cli.process import environment
 
 OLDEST = 160_000  # PostgreSQL 16: segments ask it whether a text is a date (pg_input_is_valid)
@@ -59,6 +60,8 @@ def examine() -> Iterator[Finding]:
         yield from _database(settings, database)
     finally:
         database.close()
+    if settings.alert_smtp_url:
+        yield _alert_mail(settings)
 
 
 def _redis(settings: Settings) -> Finding:
@@ -84,6 +87,7 @@ def _database(settings: Settings, database: Database) -> Iterator[Finding]:
             database, "clock", "Nothing is started, rescued or refreshed: start one with `millrace clock`."
         ),
         lambda: _process(database, "worker", "Nothing is sent or imported: start one with `dramatiq workers.main`."),
+        lambda: _alerts(database),
     )
     for check in checks:
         try:
@@ -128,3 +132,22 @@ def _process(database: Database, kind: str, advice: str) -> Finding:
     if not alive:
         return Finding(kind, False, "none was seen within 30 seconds", advice)
     return Finding(kind, True, f"{len(alive)} alive: " + ", ".join(f"{each.host}/{each.pid}" for each in alive[:5]))
+
+
+def _alerts(database: Database) -> Finding:
+    """An open alert is about a campaign or a pool: no part of the house is unwell by it."""
+    with database.begin() as conn:
+        found = alert.find_standing(conn)
+    if not found:
+        return Finding("alerts", True, "none is open")
+    most = " or more" if len(found) >= alert.MOST_OPEN else ""
+    return Finding("alerts", True, f"{len(found)}{most} open", "List them with `millrace alerts`.")
+
+
+def _alert_mail(settings: Settings) -> Finding:
+    advice = "Check ALERT_SMTP_URL; alerts are shown on their page meanwhile, and mailed within a day."
+    try:
+        AlertMail(settings.alert_smtp_url or "", settings.alert_from or "", deadline=5.0).check()
+    except MillraceError as error:
+        return Finding("alert mail", False, str(error), advice)
+    return Finding("alert mail", True, "the server of ALERT_SMTP_URL answers")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import threading
 from collections.abc import Iterator
@@ -47,6 +49,9 @@ class Hook:
     def take(self, headers: dict[str, str], body: bytes) -> int:
         self.tries += 1
         Webhook(SECRET).verify(body, headers)
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body  # as the docs tell it
+        mac = hmac.digest(base64.b64decode(SECRET.removeprefix("whsec_")), signed, "sha256")
+        assert headers["webhook-signature"] == "v1," + base64.b64encode(mac).decode()
         if self.status == 200:
             self.posts.append((headers, json.loads(body)))
         return self.status

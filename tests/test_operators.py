@@ -89,7 +89,7 @@ def test_the_doctor_finds_everything_well_where_it_is(runtime: Runtime, settings
     told = millrace("doctor", "--json")
     findings = {each["part"]: each for each in json.loads(told.output)}
     assert told.exit_code == 0, told.output
-    assert set(findings) == {"settings", "redis", "database", "timescaledb", "migrations", "clock", "worker"}
+    assert set(findings) == {"settings", "redis", "database", "timescaledb", "migrations", "clock", "worker", "alerts"}
 
 
 def test_the_doctor_says_what_to_do_about_a_missing_clock() -> None:

@@ -20,6 +20,7 @@ def index() -> str:
     with runtime().db.begin() as conn:
         found = alert.find_page(conn, me().organisation_id, after_number(), LIMIT + 1)
         standing = alert.find_open(conn, me().organisation_id)
+    alert_count.forget(me().organisation_id)  # the menu counts what this page shows
     return render_template("alerts/index.html", page=page_of(found, lambda each: each.id, LIMIT), standing=standing)
 
 
