@@ -19,8 +19,8 @@ class Behaviour:
     An unsure call is accepted, then its reply is lost: `cut` off, an `error` 500, or `silence` until the caller leaves.
 
     What it reports goes to the URL `webhook` ("": nowhere), `webhook_batch` events in a post, each `webhook_delay`
-    seconds after what it follows. Of accepted emails some may `drop` or `bounce`, of delivered ones some `complain`, `open` or
-    `click`; of events some are never told (`webhook_lose`), of posts some come twice (`webhook_repeat`).
+    seconds after what it follows. Of accepted emails some may `drop` or `bounce`, of delivered ones some `complain`,
+    `open` or `click`; of events some are never told (`webhook_lose`), of posts some come twice (`webhook_repeat`).
     """
 
     latency: float = 0.2

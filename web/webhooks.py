@@ -24,11 +24,14 @@ def look(token: str) -> Response:
 
 
 @blueprint.post("/webhooks/<token>")
-@takes_up_to(LARGEST)
+@takes_up_to(LARGEST + 1)  # one that comes in chunks is cut there, and not refused by itself
 def take(token: str) -> Response:
     """200 once it is kept. What is wrong with another is told to the log alone; a 503 makes a provider come again."""
+    body = request.get_data(cache=False)
+    if len(body) > LARGEST:
+        return _answer(413)
     try:
-        take_webhook.take(runtime(), token, request.headers, request.get_data(cache=False))
+        take_webhook.take(runtime(), token, request.headers, body)
     except NotFound:
         return _answer(404)
     except Unverified:
