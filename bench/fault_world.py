@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from bench.process import Sink, sink
 
 T = TypeVar("T")
 KEYS_FOR = 3600  # seconds that a sink with keys honours one
+TOLD_TWICE = 0.1  # share of webhooks that come twice
 PATIENCE = 60.0  # seconds that a person tries again while the database is away
 
 
@@ -218,13 +220,18 @@ def world(house: Server, leads: int, names: Sequence[str], pace: Pace) -> Iterat
 @contextmanager
 def _character(built: World, name: str) -> Iterator[Character]:
     log = built.house.folder / f"accepted-{name}.log"
-    keyed = name == "keys"
+    keyed, told = name == "keys", name == "no_keys_webhooks"
+    secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode() if told else None
     options = ["--log", str(log), "--batch", str(built.pace.batch), *(["--idempotent"] if keyed else [])]
+    options += ["--webhook-secret", secret, "--webhook-repeat", str(TOLD_TWICE)] if secret else []
     organisation_id = built.tenant.organisation_id
     with sink(built.house, built.pace.latency, *options, name=f"sink-{name}") as peer:
         url = f"{peer.provider_url}?batch={built.pace.batch}" + (f"&idempotent={KEYS_FOR}" if keyed else "")
-        pool_id = pools.add_pool(built.runtime, organisation_id, name, url, built.pace.batch)
+        pool_id = pools.add_pool(built.runtime, organisation_id, name, url, built.pace.batch, webhook_secret=secret)
         sender_id = pools.add_sender(built.runtime, organisation_id, pool_id, name, f"{name}@news.example.com")
+        if told:
+            ((token,),) = built.ask("SELECT webhook_token FROM pool WHERE id = %s", pool_id)
+            peer.behave(webhook=pools.webhook_address(built.runtime, str(token)))
         yield Character(name, peer, log, pool_id, sender_id)
 
 

@@ -10,6 +10,8 @@ A character is a kind of provider. `keys`: it honours idempotency keys; nothing 
 `no_keys`: nothing may be lost or doubled, and unknown only what was under way (`unknown_bound`): the hand-offs of a
 worker that stood `handed` right after it was killed or frozen, and the calls whose reply the sink lost on purpose. No
 other fault may make anything unknown: not a drain, not a database that breaks off, not a provider that is slow.
+`no_keys_webhooks`: as `no_keys`, and the provider reports by signed webhooks, some twice: no email that it accepted may
+stay unknown (`unknown_sent`).
 
 `KIND_next_…` are seconds from the fault (its end, for one that lasts) until an email that was handed over after it was
 settled as sent; `KIND_known_…` until every call that was in flight at the fault had an outcome, if only `unknown`.
@@ -31,7 +33,7 @@ from bench.fault_world import Character, Pace, World, world
 from bench.harness import Answer, Figures, Server, Watch, say, server
 
 SIZES = {"leads": 20_000}
-CHARACTERS = ("keys", "no_keys")
+CHARACTERS = ("keys", "no_keys", "no_keys_webhooks")
 LEASE, DEADLINE = 9.0, 3.0
 PAGES = WORKERS * 3  # pages under way at once: two threads of each worker, and the one that looks by itself
 SETTLE = 600.0  # seconds after the last fault by which everything must have come to its end
@@ -51,7 +53,10 @@ SELECT coalesce(answer, '-'), sum(length(outcomes) - length(replace(outcomes, 'u
  GROUP BY 1
  ORDER BY 2 DESC
 """
-REPEATS = "SELECT count(*) FROM handoff WHERE repeat_at IS NOT NULL"
+# What is still about to be known by itself: calls to be made again under their key, webhooks that were not read yet.
+COMING = """
+SELECT (SELECT count(*) FROM handoff WHERE repeat_at IS NOT NULL) + (SELECT count(*) FROM webhook WHERE read_at IS NULL)
+"""
 STUCK = """
 SELECT id, state, coalesce(notice, '-'),
        (SELECT string_agg(DISTINCT outbox.state, ' ') FROM outbox WHERE campaign_id = campaign.id)
@@ -109,8 +114,9 @@ def settle(play: Play) -> tuple[int, bool]:
 
 
 def _may_resolve(world: World) -> bool:
-    """Whether calls wait to be repeated under their key."""
-    return world.ask(REPEATS) != [(0,)]
+    """Whether calls wait to be repeated under their key, or webhooks to be told or read."""
+    told = all(not each.sink.stats()["webhooks"]["waiting"] for each in world.characters.values())
+    return not told or world.ask(COMING) != [(0,)]
 
 
 def _answer(
@@ -171,6 +177,8 @@ def _broken(character: Character, verdict: Verdict, bound: int) -> Sequence[str]
         "strangers": 0,
         "unknown": 0 if character.name == "keys" else bound,
     }
+    if character.name == "no_keys_webhooks":
+        allowed["unknown_accepted"] = 0
     found = []
     for name, most in allowed.items():
         leads = getattr(verdict, name)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -57,9 +57,9 @@ class Sink:
     def provider_url(self) -> str:
         return f"sink+{self.address}"
 
-    def stats(self) -> dict[str, int]:
-        """Its counts: accepted, distinct, duplicates, …"""
-        found: dict[str, int] = httpx.get(f"{self.address}/stats", timeout=10).raise_for_status().json()
+    def stats(self) -> dict[str, Any]:
+        """Its counts: accepted, distinct, duplicates, …; of its webhooks by themselves in `webhooks`."""
+        found: dict[str, Any] = httpx.get(f"{self.address}/stats", timeout=10).raise_for_status().json()
         return found
 
     def behave(self, **changes: float | str) -> None:
