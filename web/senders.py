@@ -7,10 +7,12 @@ from werkzeug.wrappers import Response
 from wtforms import EmailField, IntegerField, SelectField, StringField
 from wtforms.validators import InputRequired, Optional
 
-from app.errors import Invalid
+from app.errors import Invalid, NotFound
 from app.flows import pools
-from app.models import sender
+from app.models import sender, webhook
 from app.models.sender import PoolLine
+from app.models.webhook import DoorLine
+from app.providers import WEBHOOKS
 from web.context import me, runtime
 from web.forms import Form, choices
 from web.visitor import admins_only
@@ -50,12 +52,23 @@ class PoolForm(Form):
     )
 
 
+class SecretForm(Form):
+    """What a pool's webhooks are signed with. Written, never read."""
+
+    secret = StringField(
+        "Webhook secret",
+        description="whsec_… as the provider's console shows it. Kept encrypted and never shown again; "
+        "saved empty, webhooks are no longer taken.",
+    )
+
+
 @blueprint.get("/senders")
 def index() -> str:
     with runtime().db.begin() as conn:
         senders = sender.list_senders(conn, me().organisation_id)
         accounts = sender.list_pools(conn, me().organisation_id)
-    return render_template("senders/index.html", senders=senders, pools=accounts)
+        doors = webhook.list_doors(conn, me().organisation_id)
+    return render_template("senders/index.html", senders=senders, pools=accounts, doors=doors, speaking=WEBHOOKS)
 
 
 @blueprint.route("/senders/new", methods=["GET", "POST"])
@@ -101,12 +114,43 @@ def new_pool() -> str | Response | tuple[str, int]:
     return render_template("senders/new_pool.html", form=form), 422
 
 
+@blueprint.route("/pools/<int:pool_id>/webhooks", methods=["GET", "POST"])
+@admins_only
+def pool_webhooks(pool_id: int) -> str | Response | tuple[str, int]:
+    """Where a provider posts what became of emails, and what it signs that with."""
+    form, status = SecretForm(), 200
+    pool, door = _door(pool_id)
+    if request.method == "POST" and form.validate():
+        try:
+            pools.set_webhook_secret(runtime(), me().organisation_id, pool_id, form.secret.data or "")
+        except Invalid as invalid:
+            form.blame(invalid)
+            status = 422
+        else:
+            taken = "are taken from now on" if form.secret.data else "are no longer taken"
+            flash(f"Webhooks of {pool.name} {taken}.", "good")
+            return redirect(url_for("senders.index"))
+    address = pools.webhook_address(runtime(), door.token)
+    speaks = pool.provider in WEBHOOKS
+    page = render_template("senders/webhooks.html", form=form, pool=pool, door=door, address=address, speaks=speaks)
+    return page, status
+
+
 @blueprint.post("/pools/<int:pool_id>/resume")
 @admins_only
 def resume_pool(pool_id: int) -> Response:
     pools.resume_pool(runtime(), me().organisation_id, pool_id)
     flash("The pool sends again.", "good")
     return redirect(url_for("senders.index"))
+
+
+def _door(pool_id: int) -> tuple[PoolLine, DoorLine]:
+    with runtime().db.begin() as conn:
+        doors = webhook.list_doors(conn, me().organisation_id)
+    pool = next((pool for pool in _pools() if pool.id == pool_id), None)
+    if pool is None or pool_id not in doors:
+        raise NotFound("There is no such pool.")
+    return pool, doors[pool_id]
 
 
 def _pools() -> list[PoolLine]:

@@ -30,8 +30,9 @@ def take(token: str) -> Response:
     body = request.get_data(cache=False)
     if len(body) > LARGEST:
         return _answer(413)
+    headers = {name.lower(): value for name, value in request.headers.items()}
     try:
-        take_webhook.take(runtime(), token, request.headers, body)
+        take_webhook.take(runtime(), token, headers, body)
     except NotFound:
         return _answer(404)
     except Unverified:

@@ -44,7 +44,7 @@ class Webhooks(Protocol):
         """The provider's id of this post, "" where it gives none; it is kept with the body. Raises Unverified.
 
         By the provider's own signature over the bytes as they came, in constant time, and not older than five minutes
-        where the signature holds a time. `headers` are found by any spelling of their names.
+        where the signature holds a time. The names of `headers` are in small letters.
         """
 
     def read_events(self, body: bytes, delivery: str) -> list[Reported]:

@@ -19,7 +19,8 @@ from web import create_app
 from web.visitor import PUBLIC
 
 EVERYONE = {"combinator": "and", "rules": []}
-NO_TOKEN = {"unsubscribe.act"}  # RFC 8058 §3.1: the mailbox provider posts without cookies or tokens
+# RFC 8058 §3.1: the mailbox provider posts without cookies or tokens; a provider's webhook brings a signature.
+NO_TOKEN = {"unsubscribe.act", "webhooks.take"}
 
 
 def a_lead(runtime: Runtime, organisation_id: int) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from app.flows import pools
+from app.models import webhook
 from app.models.campaign import Pool
+from app.models.webhook import Arrivals
 from app.runtime import Runtime
 from tests.web.conftest import People, Visit
 
@@ -67,3 +71,35 @@ def test_a_paused_pool_says_why_and_is_set_going_again(ann: Visit, runtime: Runt
     assert "The provider refuses our key." in ann.get("/senders").text
     ann.post(f"/pools/{pool_id}/resume")
     assert "The provider refuses our key." not in ann.get("/senders").text
+
+
+def test_an_admin_sees_where_webhooks_go_and_writes_their_secret(runtime: Runtime, people: People, ann: Visit) -> None:
+    pool_id = pools.add_pool(runtime, people.ours, "Ours", "sink+http://127.0.0.1:9025")
+    page = ann.get("/senders").text
+    assert "Not set up" in page
+    page = ann.get(f"/pools/{pool_id}/webhooks").text
+    with runtime.db.begin() as conn:
+        door = webhook.list_doors(conn, people.ours)[pool_id]
+    assert f"{runtime.settings.base_url}/webhooks/{door.token}" in page
+    refused = ann.post(f"/pools/{pool_id}/webhooks", {"secret": "whsec_short"})
+    assert refused.status_code == 422
+    assert "whsec_short" not in refused.text
+    secret = "whsec_" + "A" * 40
+    assert ann.post(f"/pools/{pool_id}/webhooks", {"secret": secret}).status_code == 302
+    assert secret not in ann.get(f"/pools/{pool_id}/webhooks").text
+    assert "none yet" in ann.get("/senders").text
+    with runtime.db.begin() as conn:
+        arrived = Arrivals(datetime.now(UTC), datetime.now(UTC), [0, 998, 0, 2], 1000, 0, 0, 0)
+        webhook.note_arrivals(conn, pool_id, arrived)
+    page = ann.get("/senders").text
+    assert "Half come within 2 s of the call, 99.9 % within 8 s." in page
+    assert "15 min of silence" in page
+
+
+def test_a_marketer_sees_neither_address_nor_secret(runtime: Runtime, people: People, bob: Visit) -> None:
+    pool_id = pools.add_pool(runtime, people.ours, "Ours", "sink+http://127.0.0.1:9025")
+    with runtime.db.begin() as conn:
+        token = webhook.list_doors(conn, people.ours)[pool_id].token
+    assert token not in bob.get("/senders").text
+    assert bob.get(f"/pools/{pool_id}/webhooks").status_code == 403
+    assert bob.post(f"/pools/{pool_id}/webhooks", {"secret": "whsec_" + "A" * 40}).status_code == 403
