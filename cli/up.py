@@ -11,8 +11,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -30,6 +32,17 @@ NAMES: dict[stack.Server, str] = {"postgres": "DATABASE_URL", "valkey": "REDIS_U
 # What other commands need to reach what runs here.
 LEFT = ("DATABASE_URL", "REPORTS_DATABASE_URL", "REDIS_URL", "SECRET_KEY", "PROVIDER_URL", "BASE_URL", "PORT")
 READY_WITHIN = 60.0  # seconds
+# What becomes of a demo's emails, so that its reports have something to show.
+DEMO_RATES = ("--bounce", "0.02", "--complain", "0.001", "--open", "0.3", "--click", "0.05")
+SINK_SECRET = "MILLRACE_SINK_WEBHOOK_SECRET"  # noqa: S105 - the name of the variable
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """How to log in, in a sentence, and the token of the address that the sink reports to; None: it does not."""
+
+    login: str
+    token: str | None
 
 
 @click.command("up")
@@ -60,9 +73,9 @@ def _up(environ: Mapping[str, str], demo: bool) -> int:
         _say("bringing the schema up to date")
         schema.migrate(settings.database_url)
         _require_redis(settings.redis_url)
-        login = _first_steps(settings, demo)
+        prepared = _first_steps(settings, demo, environment[SINK_SECRET])
         leave_environment(home, {name: environment[name] for name in LEFT if name in environment})
-        return _run(environment, settings, login)
+        return _run(environment, settings, prepared)
 
 
 @contextmanager
@@ -90,15 +103,18 @@ def _filled(environ: Mapping[str, str], home: Path) -> dict[str, str]:
         "PORT": str(port),
         "BIND": "127.0.0.1",
         "BASE_URL": f"http://127.0.0.1:{port}",
-        "SECRET_KEY": _secret_key(home),
+        "SECRET_KEY": _kept(home / "secret-key", lambda: secrets.token_urlsafe(48)),
+        SINK_SECRET: _kept(
+            home / "sink-webhook-secret", lambda: f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"
+        ),
         "PROVIDER_URL": f"sink+http://127.0.0.1:{sink}",
         "MILLRACE_SINK_PORT": str(sink),
     }
     return {**defaults, **environ}
 
 
-def _first_steps(settings: config.Settings, demo: bool) -> str:
-    """Makes a first user and the demo where there are none; how to log in, in a sentence."""
+def _first_steps(settings: config.Settings, demo: bool, sink_secret: str) -> Prepared:
+    """Makes a first user and the demo where there are none."""
     from app.flows import first_steps  # with all that a campaign needs: not before the servers run
     from cli.process import open_runtime
 
@@ -111,24 +127,25 @@ def _first_steps(settings: config.Settings, demo: bool) -> str:
             note.write_text(f"{user.email}\n{user.password}\n")
         if demo and settings.provider_url:
             first_steps.ensure_demo(runtime, settings.provider_url, say=_say)
+        token = first_steps.connect_sink(runtime, sink_secret)
     finally:
         runtime.close()
     if user.password is not None:
-        return f"log in as {user.email} with the password {user.password} (also in {note})"
+        return Prepared(f"log in as {user.email} with the password {user.password} (also in {note})", token)
     where = f"; the first password is in {note}" if note.exists() else ""
-    return f"log in as {user.email}{where}"
+    return Prepared(f"log in as {user.email}{where}", token)
 
 
-def _run(environment: Mapping[str, str], settings: config.Settings, login: str) -> int:
+def _run(environment: Mapping[str, str], settings: config.Settings, prepared: Prepared) -> int:
     port = environment["MILLRACE_SINK_PORT"]
-    sink = quoted([sys.executable, "-m", "cli", "sink", "--port", port])
+    sink = quoted([sys.executable, "-m", "cli", "sink", "--port", port, *_reporting(settings, prepared)])
     commands = {**read_procfile(CHECKOUT / "Procfile"), "sink": sink}
     supervisor = Supervisor(commands, environment, CHECKOUT, last=frozenset({"sink"}))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, supervisor.ask_to_stop)
     lines = [
         f"Millrace is at http://127.0.0.1:{settings.port}/",
-        login,
+        prepared.login,
         f"the sink, which takes the demo's emails, tells what it got at http://127.0.0.1:{port}/stats",
         "Ctrl-C stops everything; the data stays",
     ]
@@ -138,6 +155,14 @@ def _run(environment: Mapping[str, str], settings: config.Settings, login: str) 
         return supervisor.run()
     finally:
         supervisor.stop()
+
+
+def _reporting(settings: config.Settings, prepared: Prepared) -> list[str]:
+    """The sink's options that make it report on the demo's emails: to this machine, wherever the pages are seen."""
+    if prepared.token is None:
+        return []
+    address = f"http://127.0.0.1:{settings.port}/webhooks/{prepared.token}"
+    return ["--webhook", address, "--webhook-delay", "1", *DEMO_RATES]
 
 
 def _announce(supervisor: Supervisor, port: int, lines: list[str]) -> None:
@@ -206,11 +231,11 @@ def _bind(port: int) -> int:
         return chosen
 
 
-def _secret_key(home: Path) -> str:
-    path = home / "secret-key"
+def _kept(path: Path, make: Callable[[], str]) -> str:
+    """A secret of this installation, made once."""
     if not path.exists():
         path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(48))
+        path.write_text(make())
     return path.read_text().strip()
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from app.flows import edit_campaign, import_leads, login, pools, segments
 from app.flows.demo_leads import COLUMNS, generate_rows
 from app.flows.edit_campaign import Draft
-from app.models import campaign, segment
+from app.models import campaign, segment, webhook
 from app.models import user as users
 from app.runtime import Runtime
 
@@ -66,6 +66,18 @@ def ensure_demo(
         say(f"loading a demo: {leads:,} generated leads, all of them under example.com and its like")
         _load(runtime, owner, pool_id, leads)
     return wanted
+
+
+def connect_sink(runtime: Runtime, secret: str) -> str | None:
+    """Take the demo pool's webhooks, signed with this; the token of their address. None where there is no such pool."""
+    with runtime.db.session() as session:
+        owner = users.oldest(session)
+        pool = campaign.pool_named(session, owner.organisation_id, DEMO_POOL) if owner else None
+        if pool is None:
+            return None
+        lines = webhook.list_doors(session.connection(), pool.organisation_id)
+    pools.set_webhook_secret(runtime, pool.organisation_id, pool.id, secret)
+    return lines[pool.id].token
 
 
 def _load(runtime: Runtime, owner: users.User, pool_id: int, leads: int) -> None:
