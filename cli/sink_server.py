@@ -100,7 +100,7 @@ class Sink:
                 counts.calls_conflicting += 1
                 return _problem(409, "This key came with another body.")
             counts.calls_repeated += 1
-            return _results(letters, before.first_ref, before.statuses)
+            return self._reply(_results(letters, before.first_ref, before.statuses))
         if key in self.book.keys:
             counts.calls_repeated += 1
         statuses = self._decide(letters)
@@ -111,12 +111,16 @@ class Sink:
         answered = Answered(digest, self.next_ref, statuses)
         self.book.remember(key, answered if behaviour.idempotent else None)
         self.next_ref += len(letters)
-        if behaviour.unsure and self.random.random() < behaviour.unsure:
-            counts.calls_unsure += 1
-            if behaviour.unsure_how == "error":
-                return _problem(500, "Something went wrong after all, as told to.")
-            return replace(_results(letters, answered.first_ref, statuses), lost=True)
-        return _results(letters, answered.first_ref, statuses)
+        return self._reply(_results(letters, answered.first_ref, statuses))
+
+    def _reply(self, answer: Answer) -> Answer:
+        """The answer, or what is left of it where replies are lost: those to repeated calls no less than others."""
+        if not self.behaviour.unsure or self.random.random() >= self.behaviour.unsure:
+            return answer
+        self.book.counts.calls_unsure += 1
+        if self.behaviour.unsure_how == "error":
+            return _problem(500, "Something went wrong after all, as told to.")
+        return replace(answer, lost=True)
 
     def _decide(self, letters: list[dict[str, Any]]) -> bytes:
         """One status a letter. A bad address is refused whatever the rates say."""

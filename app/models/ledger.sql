@@ -85,6 +85,7 @@ SELECT id
    AND :lead_id = ANY(lead_ids)
 
 -- What ranges count, made anew from their hand-offs, the ranges made of them, and the events of those never handed over.
+-- One that would not count each of its leads once is left as it is.
 -- name: recount
 WITH letters AS (
     SELECT outbox.id,
@@ -100,7 +101,7 @@ WITH letters AS (
      WHERE outbox.campaign_id = :campaign_id
      GROUP BY outbox.id
 ), made AS (
-    SELECT parent_id AS id, sum(size) AS moved, array_agg(lead_id) AS lead_ids
+    SELECT parent_id AS id, array_agg(lead_id) AS lead_ids
       FROM outbox
      CROSS JOIN LATERAL (SELECT unnest(lead_ids) AS lead_id) AS each
      WHERE campaign_id = :campaign_id
@@ -148,6 +149,8 @@ UPDATE outbox
        cancelled = counted.cancelled
   FROM counted
  WHERE outbox.id = counted.id
+   AND outbox.size = counted.sent + counted.refused + counted.failed + counted.unknown + counted.moved + counted.skipped
+                     + counted.cancelled
    AND (outbox.sent, outbox.refused, outbox.failed, outbox.unknown, outbox.moved, outbox.skipped, outbox.cancelled)
        <> (counted.sent, counted.refused, counted.failed, counted.unknown, counted.moved, counted.skipped,
            counted.cancelled)
