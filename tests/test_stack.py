@@ -121,6 +121,21 @@ def test_a_killed_postgres_starts_again_and_recovers(home: Path) -> None:
             assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
 
 
+def test_a_postgres_that_was_broken_off_ends_its_sessions_and_recovers(home: Path) -> None:
+    with stack.start(home, durable=False, servers=("postgres",)) as servers:
+        with psycopg.connect(servers.database_url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+            connection.commit()
+            connection.execute("INSERT INTO kept VALUES (43)")
+            servers.postgres.break_off()
+            with pytest.raises(psycopg.OperationalError):
+                connection.commit()
+        servers.postgres.start()
+        with psycopg.connect(servers.database_url) as connection:
+            assert connection.execute("SELECT answer FROM kept").fetchall() == [(42,)]
+        assert "was not properly shut down" in (home / "postgres.log").read_text()
+
+
 def test_a_home_with_a_very_long_path_still_has_a_socket(home: Path) -> None:
     deep = home.rename(home.with_name("x" * 90))
     with (
