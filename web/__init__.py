@@ -23,6 +23,7 @@ from web.recipients import blueprint as recipients
 from web.reports import blueprint as reports
 from web.segments import blueprint as segments
 from web.senders import blueprint as senders
+from web.unknowns import blueprint as unknowns
 from web.unsubscribe import blueprint as unsubscribe
 from web.webhooks import blueprint as webhooks
 
@@ -41,6 +42,7 @@ BLUEPRINTS = (
     leads,
     segments,
     senders,
+    unknowns,
     unsubscribe,
     webhooks,
 )

@@ -30,6 +30,18 @@ SAMPLE: Final = """<!doctype html>
 # How a merge field of each type is best begun.
 FILTERS: Final[dict[Type, str]] = {"text": ' | default: "…"', "date": ' | date: "%-d %B %Y"'}
 WHEN: Final = [("now", "As soon as it is launched"), ("later", "At a time")]
+# What a campaign does about emails of which nobody knows whether the provider took them: its name, and one sentence.
+POLICIES: Final = {
+    "hold": (
+        "Wait",
+        "Until a webhook or a person tells. After a day the campaign is finished, and still says how many.",
+    ),
+    "resend": (
+        "Send again, once",
+        "Only while the pool's webhooks arrive, so that silence means something. Somebody may still get it twice.",
+    ),
+    "leave": ("Leave", "They count as failed: nobody gets it twice, and somebody may not get it at all."),
+}
 
 
 def _number(value: object) -> int | None:
@@ -48,6 +60,12 @@ class CampaignForm(Form):
     when = RadioField("Sent", choices=choices(WHEN), default="now")
     start = StringField("Day and time", widget=DateTimeLocalInput())
     zone = StringField("in the time zone")
+    unknown_policy = RadioField(
+        "When it is not known whether the provider took an email",
+        choices=choices((name, label) for name, (label, _) in POLICIES.items()),
+        default="hold",
+        validate_choice=False,  # the flow names what is wrong
+    )
 
     def offer(self) -> None:
         """Fill the lists with what this organisation has."""
@@ -70,6 +88,7 @@ class CampaignForm(Form):
             html=_lines(self.html.data),
             text=_lines(self.text.data),
             start_at=self._start_at() if self.when.data == "later" else None,
+            unknown_policy=self.unknown_policy.data or "",
         )
 
     def _start_at(self) -> datetime:
@@ -97,6 +116,7 @@ def written(found: Campaign, content: Content) -> dict[str, object]:
         "when": "later" if found.start_at else "now",
         "start": write_moment(found.start_at, zone) if found.start_at else "",
         "zone": zone,
+        "unknown_policy": found.unknown_policy,
     }
 
 

@@ -16,7 +16,7 @@ from app.models import campaign, campaign_list, report
 from app.models.campaign import Content
 from app.models.campaign_list import Line
 from app.models.field import load_fields
-from web.campaign_forms import CampaignForm, fresh, merge_fields, written
+from web.campaign_forms import POLICIES, CampaignForm, fresh, merge_fields, written
 from web.campaign_pace import read_pace
 from web.context import me, runtime
 from web.paging import after_number, page_of
@@ -124,6 +124,7 @@ def show(campaign_id: int) -> str:
         each=line,
         pace=read_pace(line),
         zone=last_zone(),
+        policies=POLICIES,
         warnings=warnings(),
     )
 
@@ -204,6 +205,7 @@ def _editor(form: CampaignForm, campaign_id: int | None = None) -> str:
         merge_fields=merge_fields(fields),
         zones=zone_names(),
         longest=edit_campaign.LONGEST_NAME,
+        policies=POLICIES,
     )
 
 

@@ -35,7 +35,7 @@ class Room:
 
 
 ROOMS = (
-    Room("Campaigns", "campaigns.index", "campaign", under=("previews", "recipients")),
+    Room("Campaigns", "campaigns.index", "campaign", under=("previews", "recipients", "unknowns")),
     Room("Leads", "leads.index", "lead"),
     Room("Imports", "imports.index", "import"),
     Room("Segments", "segments.index", "segment"),

@@ -20,7 +20,7 @@ LONGEST_NAME: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A campaign's form. `start_at` None: when launched; `segment_id` None: every lead."""
+    """A campaign's form. `start_at` None: when launched; `segment_id` None: every lead; see flows/unknowns.py."""
 
     name: str
     sender_id: int | None = None
@@ -29,6 +29,7 @@ class Draft:
     html: str = ""
     text: str = ""
     start_at: datetime | None = None
+    unknown_policy: str = "hold"
 
 
 def create(runtime: Runtime, organisation_id: int, owner_id: int, draft: Draft) -> int:
@@ -69,6 +70,7 @@ def duplicate(runtime: Runtime, organisation_id: int, owner_id: int, campaign_id
             subject=content.subject,
             html=content.html,
             text=content.text,
+            unknown_policy=source.unknown_policy,
         )
     return create(runtime, organisation_id, owner_id, draft)
 
@@ -88,6 +90,8 @@ def _check(session: Session, organisation_id: int, draft: Draft) -> dict[str, ob
             faults.append(Fault("sender", "There is no such sender."))
     if draft.segment_id is not None and not segment.exists(session, organisation_id, draft.segment_id):
         faults.append(Fault("segment", "There is no such segment."))
+    if draft.unknown_policy not in campaign.POLICIES:
+        faults.append(Fault("unknown_policy", f"Choose one of these: {', '.join(campaign.POLICIES)}."))
     compiled = None
     if draft.html.strip() or draft.subject.strip():
         try:
@@ -105,6 +109,7 @@ def _fill(found: Campaign, draft: Draft) -> None:
     found.sender_id = draft.sender_id
     found.segment_id = draft.segment_id
     found.start_at = draft.start_at
+    found.unknown_policy = draft.unknown_policy
 
 
 def _content(content: Content, draft: Draft, compiled: dict[str, object] | None) -> Content:

@@ -17,17 +17,32 @@ from app.errors import Conflict, NotFound
 
 SQL = Statements("campaign")
 
-# Every legal move; the state diagram in docs/architecture.md is drawn from it. A state without a way out is an end.
-MOVES: Final[Mapping[str, frozenset[str]]] = {
-    "draft": frozenset({"scheduled", "sending"}),
-    "scheduled": frozenset({"draft", "sending", "cancelled"}),
-    "sending": frozenset({"paused", "settling", "finished", "cancelled"}),
-    "paused": frozenset({"sending", "cancelled"}),
-    "settling": frozenset({"sending", "finished", "cancelled"}),
-    "finished": frozenset({"sending"}),
-    "cancelled": frozenset(),
+# Every legal move, and why; docs/architecture.md draws it. A state without a way out is an end.
+MOVES: Final[Mapping[str, Mapping[str, str]]] = {
+    "draft": {"scheduled": "launched for later", "sending": "launched"},
+    "scheduled": {
+        "draft": "taken back, or it cannot be started",
+        "sending": "its time has come",
+        "cancelled": "by a person",
+    },
+    "sending": {
+        "paused": "by a person",
+        "settling": "all handed over, some unknown",
+        "finished": "every lead has its outcome, and the sums agree",
+        "cancelled": "by a person",
+    },
+    "paused": {"sending": "resumed", "cancelled": "by a person"},
+    "settling": {
+        "sending": "some are sent to again",
+        "finished": "all is known, or a day has passed",
+        "cancelled": "by a person",
+    },
+    "finished": {"sending": "some are sent to again"},
+    "cancelled": {},
 }
 STATES: Final = tuple(MOVES)
+# What it does with leads of which nobody knows whether they were sent to: flows/unknowns.py says what each means.
+POLICIES: Final = ("hold", "resend", "leave")
 
 
 class Campaign(Base):

@@ -33,12 +33,15 @@ class Line:
     launched_at: datetime | None
     finished_at: datetime | None
     read_at: datetime
+    unknown_policy: str
     owner: str
     sender: str | None
     address: str | None
+    pool_id: int | None
     pool: str | None
     pool_state: str | None
     pool_reason: str | None
+    pool_resume_at: datetime | None
     segment: str | None
     subject: str | None
     has_content: bool

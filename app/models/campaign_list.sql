@@ -4,8 +4,9 @@
 SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.start_at, campaign.run,
        campaign.exclusions, campaign.created_at, campaign.updated_at, campaign.launched_at, campaign.finished_at,
        now() AS read_at,
-       owner.name AS owner,
-       sender.name AS sender, sender.address, pool.name AS pool, pool.state AS pool_state, pool.reason AS pool_reason,
+       campaign.unknown_policy, owner.name AS owner,
+       sender.name AS sender, sender.address, pool.id AS pool_id, pool.name AS pool, pool.state AS pool_state,
+       pool.reason AS pool_reason, pool.resume_at AS pool_resume_at,
        segment.name AS segment,
        content.subject, content.compiled IS NOT NULL AS has_content,
        sums.audience, sums.sent, sums.refused, sums.failed, sums.skipped, sums.cancelled, sums.unknown, sums.open

@@ -1,7 +1,4 @@
-"""Hand-offs: provider calls, each written down before it is made, with one outcome a lead afterwards.
-
-handed → settled, or → unknown where nobody knows whether the provider took it; unknown → settled when somebody does.
-"""
+"""Hand-offs: provider calls, each written down before it is made, with one outcome a lead afterwards."""
 
 from __future__ import annotations
 
@@ -14,12 +11,21 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from app.db import Statements, array
-from app.errors import LeaseLost
+from app.errors import LeaseLost, NotFound
 from app.mail import Kind
 from app.models.outbox import Lease
 
 SQL = Statements("handoff")
 
+# Every state that a call may go to from another, and why; docs/reliability.md draws it.
+MOVES: Final[Mapping[str, Mapping[str, str]]] = {
+    "handed": {
+        "settled": "answered, or known by webhooks when its worker died",
+        "unknown": "the answer was lost, or the worker died",
+    },
+    "unknown": {"settled": "a late answer, the same call again, a webhook, a person or a policy"},
+    "settled": {},
+}
 # One letter a lead in `handoff.outcomes`. "d" is put off: the lead stands in a later range.
 LETTERS: Final = {Kind.SENT: "s", Kind.REFUSED: "r", Kind.FAILED: "f", Kind.DEFERRED: "d", Kind.UNKNOWN: "u"}
 LEFT: Final = "l"  # unknown, and given up: it counts as failed, and evidence may still show that it was sent
@@ -108,7 +114,7 @@ class Unknown:
     id: int
     run: int
     handed_at: datetime
-    unknown_since: datetime
+    unknown_since: datetime | None
     repeat_at: datetime | None
     answer: str | None
     leads: int
@@ -117,11 +123,23 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class UnknownSums:
-    """Calls of unknown outcome, the leads in them, and how many of the calls are made again under their keys."""
+    """Calls of unknown outcome, the leads in them, and how many of the calls are made again under their keys.
+
+    `undecided` are the leads of the other calls, on which a person may decide.
+    """
 
     calls: int
     leads: int
     repeating: int
+    undecided: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSums:
+    """Leads that count as failed; of `left` it was never known whether the provider took the email."""
+
+    leads: int
+    left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +266,14 @@ def count_unknown(conn: Connection, campaign_id: int) -> UnknownSums:
     return UnknownSums(*map(int, conn.execute(SQL.count_unknown, {"campaign_id": campaign_id}).one()))
 
 
+def find_call(conn: Connection, campaign_id: int, handoff_id: int) -> Unknown:
+    """One call of a campaign; `leads` is 0 where its outcome is known by now. Raises NotFound."""
+    row = conn.execute(SQL.find_call, {"campaign_id": campaign_id, "id": handoff_id}).first()
+    if row is None:
+        raise NotFound("There is no such call.")
+    return Unknown(*row)
+
+
 def find_undecided(conn: Connection, campaign_id: int, after: int = 0, limit: int = 200) -> list[int]:
     """Calls of unknown outcome that are not made again by themselves, by id from behind `after` on."""
     values = {"campaign_id": campaign_id, "after": after, "limit": limit}
@@ -258,6 +284,11 @@ def find_held(conn: Connection, least: float, after: int = 0, limit: int = 500) 
     """Unknown calls of open campaigns, handed over more than `least` seconds ago, by id from behind `after` on."""
     values = {"least": least, "after": after, "limit": limit}
     return [Held(*row) for row in conn.execute(SQL.find_held, values)]
+
+
+def count_failed(conn: Connection, campaign_id: int) -> FailedSums:
+    """How many leads of a campaign failed, and of how many of them nobody knows whether they were sent to."""
+    return FailedSums(*map(int, conn.execute(SQL.count_failed, {"campaign_id": campaign_id}).one()))
 
 
 def find_failed(conn: Connection, campaign_id: int, after: int = 0, limit: int = 200) -> list[int]:

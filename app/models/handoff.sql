@@ -171,10 +171,21 @@ SELECT handoff.id, handoff.run, handoff.handed_at, handoff.unknown_since, handof
  ORDER BY id
  LIMIT :limit
 
+-- name: find_call
+SELECT id, run, handed_at, unknown_since, repeat_at, answer,
+       coalesce(length(outcomes) - length(replace(outcomes, 'u', '')), 0) AS leads,
+       extract(epoch FROM now() - handed_at)::float8 AS age
+  FROM handoff
+ WHERE campaign_id = :campaign_id
+   AND id = :id
+
 -- name: count_unknown
 SELECT count(*) AS calls,
        coalesce(sum(length(outcomes) - length(replace(outcomes, 'u', ''))), 0) AS leads,
-       count(*) FILTER (WHERE repeat_at IS NOT NULL) AS repeating
+       count(*) FILTER (WHERE repeat_at IS NOT NULL) AS repeating,
+       coalesce(
+           sum(length(outcomes) - length(replace(outcomes, 'u', ''))) FILTER (WHERE repeat_at IS NULL), 0
+       ) AS undecided
   FROM handoff
  WHERE campaign_id = :campaign_id
    AND unknown_since IS NOT NULL
@@ -223,3 +234,14 @@ SELECT handoff.id
    AND handoff.id > :after
  ORDER BY handoff.id
  LIMIT :limit
+
+-- Found like the calls above; asked for by one question on one page.
+-- name: count_failed
+SELECT coalesce(sum(length(handoff.outcomes) - length(translate(handoff.outcomes, 'fl', ''))), 0) AS leads,
+       coalesce(sum(length(handoff.outcomes) - length(replace(handoff.outcomes, 'l', ''))), 0) AS left
+  FROM outbox
+  JOIN handoff
+    ON handoff.range_id = outbox.id
+ WHERE outbox.campaign_id = :campaign_id
+   AND outbox.failed > 0
+   AND handoff.outcomes ~ '[fl]'

@@ -28,7 +28,11 @@ class SenderLine:
 
 @dataclass(frozen=True, slots=True)
 class PoolLine:
-    """A pool as lists show it: its address without credentials. `reason` says why it is paused."""
+    """A pool as lists show it: its address without credentials. `reason` says why it is paused.
+
+    `breaker`: sends; stopped until a person acts; waits until `resume_at`, after `tries` in a row that found its
+    provider down; due to be tried with one batch; probing with one.
+    """
 
     id: int
     name: str
@@ -38,6 +42,8 @@ class PoolLine:
     state: str
     reason: str | None
     resume_at: datetime | None
+    tries: int
+    breaker: str
     created_at: datetime
     senders: int
 

@@ -23,6 +23,14 @@ SELECT
     pool.state,
     pool.reason,
     pool.resume_at,
+    pool.failures AS tries,
+    CASE
+        WHEN pool.state = 'active' THEN 'sends'
+        WHEN pool.resume_at IS NULL THEN 'stopped'
+        WHEN pool.resume_at > now() THEN 'waits'
+        WHEN pool.probe_until > now() THEN 'probing'
+        ELSE 'due'
+    END AS breaker,
     pool.created_at,
     (SELECT count(*) FROM sender WHERE sender.pool_id = pool.id) AS senders
 FROM pool
