@@ -20,16 +20,16 @@ SECRET = "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0cywgMzIgYnl0ZXMh"
 
 
 class Inbox:
-    """Keeps every message; `says` is what it answers to each from now on, None for a receipt."""
+    """Keeps every message; `refusals` are what it answers to the next ones instead of a receipt."""
 
     def __init__(self) -> None:
         self.messages: list[EmailMessage] = []
-        self.says: str | None = None
+        self.refusals: list[str] = []
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         assert isinstance(envelope.original_content, bytes)
-        if self.says:
-            return self.says
+        if self.refusals:
+            return self.refusals.pop(0)
         assert session.authenticated and session.ssl
         message = message_from_bytes(envelope.original_content, policy=policy.default)
         assert [message["To"]] == envelope.rcpt_tos

@@ -28,7 +28,6 @@ def index() -> str:
 def dismiss(alert_id: int) -> Response:
     with runtime().db.begin() as conn:
         alert.dismiss(conn, me().organisation_id, alert_id, me().id)
-    alert_count.forget(me().organisation_id)
     flash("Dismissed. If it still stands in a day, or happens anew, it is said again.", "good")
     return redirect(url_for("alerts.index"))
 

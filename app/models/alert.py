@@ -152,10 +152,9 @@ def clear(conn: Connection, kind: Kind, subject_id: int) -> None:
 
 def dismiss(conn: Connection, organisation_id: int, alert_id: int, user_id: int) -> None:
     """A person has seen it; a second time changes nothing. Raises NotFound where it is no alert of theirs."""
-    values = {"id": alert_id, "organisation_id": organisation_id}
-    if not 0 < alert_id < BEYOND or not conn.execute(SQL.exists, values).scalar_one():
+    values = {"id": alert_id, "organisation_id": organisation_id, "user_id": user_id, "lasting": LASTING}
+    if not 0 < alert_id < BEYOND or not conn.execute(SQL.dismiss, values).scalar_one():
         raise NotFound("There is no such alert.")
-    conn.execute(SQL.dismiss, values | {"user_id": user_id, "lasting": LASTING})
 
 
 def find_open(

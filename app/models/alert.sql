@@ -81,10 +81,6 @@ WITH dismissed AS (
        AND told.about = 'raised'
      WHERE dismissed.cleared_at IS NOT NULL
 )
-SELECT id
-  FROM dismissed
-
--- name: exists
 SELECT EXISTS (SELECT FROM alert WHERE id = :id AND organisation_id = :organisation_id)
 
 -- name: find_open
