@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.flows import first_steps, launch, login
 from app.models import campaign
+from app.models import pool as pools
 from app.runtime import Runtime
 
 SINK = "sink+http://127.0.0.1:9025"
@@ -43,6 +44,6 @@ def test_the_demos_pool_follows_a_sink_that_has_moved(runtime: Runtime) -> None:
     with runtime.db.session() as session:
         owner = first_steps.users.oldest(session)
         assert owner is not None
-        pool = campaign.pool_named(session, owner.organisation_id, first_steps.DEMO_POOL)
+        pool = pools.find_named(session, owner.organisation_id, first_steps.DEMO_POOL)
         assert pool is not None
         assert runtime.vault.decrypt(pool.url) == "sink+http://127.0.0.1:9999"

@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Fault, Invalid
 from app.models import campaign, segment
-from app.models.campaign import Campaign, Content, Sender
+from app.models.campaign import Campaign, Content
 from app.models.field import load_fields
+from app.models.sender import Sender
 from app.models.template import compile_content
 from app.runtime import Runtime
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from app.flows import edit_campaign, import_leads, login, pools, segments
 from app.flows.demo_leads import COLUMNS, generate_rows
 from app.flows.edit_campaign import Draft
-from app.models import campaign, segment, webhook
+from app.models import campaign, pool, segment, sender, webhook
 from app.models import user as users
 from app.runtime import Runtime
 
@@ -57,7 +57,7 @@ def ensure_demo(
     """
     with runtime.db.session() as session:
         owner = users.oldest(session)
-        begun = owner is not None and campaign.pool_named(session, owner.organisation_id, DEMO_POOL) is not None
+        begun = owner is not None and pool.find_named(session, owner.organisation_id, DEMO_POOL) is not None
         wanted = not campaign.newest(session, 1)
     if owner is None or not (begun or wanted):
         return False
@@ -72,12 +72,12 @@ def connect_sink(runtime: Runtime, secret: str) -> str | None:
     """Take the demo pool's webhooks, signed with this; the token of their address. None where there is no such pool."""
     with runtime.db.session() as session:
         owner = users.oldest(session)
-        pool = campaign.pool_named(session, owner.organisation_id, DEMO_POOL) if owner else None
-        if pool is None:
+        found = pool.find_named(session, owner.organisation_id, DEMO_POOL) if owner else None
+        if found is None:
             return None
-        lines = webhook.list_doors(session.connection(), pool.organisation_id)
-    pools.set_webhook_secret(runtime, pool.organisation_id, pool.id, secret)
-    return lines[pool.id].token
+        lines = webhook.list_doors(session.connection(), found.organisation_id)
+    pools.set_webhook_secret(runtime, found.organisation_id, found.id, secret)
+    return lines[found.id].token
 
 
 def _load(runtime: Runtime, owner: users.User, pool_id: int, leads: int) -> None:
@@ -85,10 +85,10 @@ def _load(runtime: Runtime, owner: users.User, pool_id: int, leads: int) -> None
     stream = io.BufferedReader(_Lines(_csv(leads)))
     import_leads.import_stream(runtime.db, organisation_id, owner.id, "demo.csv", stream)
     with runtime.db.session() as session:
-        sender = campaign.sender_named(session, organisation_id, *DEMO_SENDER)
+        found = sender.find_named(session, organisation_id, *DEMO_SENDER)
         listed = segment.find_page(session.connection(), organisation_id)
     known = {each.name: each.id for each in listed}
-    sender_id = sender.id if sender else pools.add_sender(runtime, organisation_id, pool_id, *reversed(DEMO_SENDER))
+    sender_id = found.id if found else pools.add_sender(runtime, organisation_id, pool_id, *reversed(DEMO_SENDER))
     segment_id = known.get(DEMO_SEGMENT) or segments.create(runtime, organisation_id, DEMO_SEGMENT, DEMO_CONDITION)
     draft = Draft(
         name="Spring at the mill",

@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 from app import providers
 from app.addresses import read_address
 from app.errors import Fault, Invalid, NotFound
-from app.models import campaign, outbox, pool, webhook
-from app.models.campaign import Pool, Sender
+from app.models import outbox, pool, sender, webhook
+from app.models.pool import Pool
+from app.models.sender import Sender
 from app.runtime import Runtime
 
 
@@ -34,9 +35,9 @@ def add_pool(
     if webhook_secret is not None:
         _check_secret(provider, webhook_secret)
     with runtime.db.session() as session:
-        if campaign.pool_named(session, organisation_id, name.strip()) is not None:
+        if pool.find_named(session, organisation_id, name.strip()) is not None:
             raise Invalid.one("name", "There is a pool of that name already.")
-        pool = Pool(
+        added = Pool(
             organisation_id=organisation_id,
             name=name.strip(),
             provider=provider,
@@ -44,21 +45,21 @@ def add_pool(
             shown_url=providers.shown(url),
             batch=batch,
         )
-        session.add(pool)
+        session.add(added)
         session.flush()
         if webhook_secret is not None:
-            webhook.set_secret(session.connection(), pool.id, runtime.vault.encrypt(webhook_secret))
-        return pool.id
+            webhook.set_secret(session.connection(), added.id, runtime.vault.encrypt(webhook_secret))
+        return added.id
 
 
 def ensure_pool(runtime: Runtime, organisation_id: int, name: str, url: str) -> int:
     """The pool of that name, made where there is none, and pointed to `url` where it points elsewhere; its id."""
     with runtime.db.session() as session:
-        pool = campaign.pool_named(session, organisation_id, name)
-        if pool is not None:
-            if runtime.vault.decrypt(pool.url) != url:
-                pool.url, pool.shown_url = runtime.vault.encrypt(url), providers.shown(url)
-            return pool.id
+        found = pool.find_named(session, organisation_id, name)
+        if found is not None:
+            if runtime.vault.decrypt(found.url) != url:
+                found.url, found.shown_url = runtime.vault.encrypt(url), providers.shown(url)
+            return found.id
     return add_pool(runtime, organisation_id, name, url)
 
 
@@ -100,20 +101,20 @@ def add_sender(
     parsed = _read("address", address, faults)
     answered = _read("reply_to", reply_to, faults) if reply_to else None
     with runtime.db.session() as session:
-        pool = session.get(Pool, pool_id) if pool_id is not None else None
-        if pool is None or pool.organisation_id != organisation_id:
+        through = session.get(Pool, pool_id) if pool_id is not None else None
+        if through is None or through.organisation_id != organisation_id:
             faults.append(Fault("pool", "Choose a pool to send through."))
         if faults:
             raise Invalid(faults)
-        assert pool is not None and parsed is not None
-        if campaign.sender_named(session, organisation_id, parsed, name.strip()) is not None:
+        assert through is not None and parsed is not None
+        if sender.find_named(session, organisation_id, parsed, name.strip()) is not None:
             raise Invalid.one("address", "There is a sender with this name and address already.")
-        sender = Sender(
-            organisation_id=organisation_id, pool_id=pool.id, name=name.strip(), address=parsed, reply_to=answered
+        added = Sender(
+            organisation_id=organisation_id, pool_id=through.id, name=name.strip(), address=parsed, reply_to=answered
         )
-        session.add(sender)
+        session.add(added)
         session.flush()
-        return sender.id
+        return added.id
 
 
 def _check_secret(provider: str, secret: str) -> None:

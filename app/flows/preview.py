@@ -10,7 +10,8 @@ from app.errors import Conflict, Invalid, NotFound, Unrenderable
 from app.flows import launch
 from app.flows.compose import unsubscribe_base
 from app.models import audience, campaign, lead
-from app.models.campaign import Campaign, Content, Sender
+from app.models.campaign import Campaign, Content
+from app.models.sender import Sender
 from app.models.template import Compiled, LeadView, Shared
 from app.models.template import preview as fill
 from app.runtime import Runtime

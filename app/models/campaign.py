@@ -85,38 +85,6 @@ class Content(Base):
     compiled: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
 
-class Sender(Base):
-    """A From identity and the pool that it sends through."""
-
-    __tablename__ = "sender"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    organisation_id: Mapped[int]
-    pool_id: Mapped[int]
-    name: Mapped[str]
-    address: Mapped[str]
-    reply_to: Mapped[str | None]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class Pool(Base):
-    """A provider account. `url` is encrypted (app.signing.Vault); `shown_url` has no credentials."""
-
-    __tablename__ = "pool"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    organisation_id: Mapped[int]
-    name: Mapped[str]
-    provider: Mapped[str]
-    url: Mapped[bytes]
-    shown_url: Mapped[str]
-    batch: Mapped[int] = mapped_column(default=50)
-    state: Mapped[str] = mapped_column(default="active")
-    reason: Mapped[str | None]
-    resume_at: Mapped[datetime | None]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
 @dataclass(frozen=True, slots=True)
 class Sending:
     """What a worker needs to know of a campaign that sends, with each page."""
@@ -265,24 +233,6 @@ def due_to_start(conn: Connection) -> Sequence[tuple[int, int]]:
 def handed_over(conn: Connection) -> list[int]:
     """Campaigns with nothing open: those that send, and those that have been settling for a day."""
     return list(conn.execute(SQL.handed_over).scalars())
-
-
-def pool_named(session: Session, organisation_id: int, name: str) -> Pool | None:
-    """The pool of that name, whatever its case."""
-    return session.scalars(
-        select(Pool).where(Pool.organisation_id == organisation_id, func.lower(Pool.name) == name.lower())
-    ).first()
-
-
-def sender_named(session: Session, organisation_id: int, address: str, name: str) -> Sender | None:
-    """The sender with that address and name, whatever their case."""
-    return session.scalars(
-        select(Sender).where(
-            Sender.organisation_id == organisation_id,
-            func.lower(Sender.address) == address.lower(),
-            func.lower(Sender.name) == name.lower(),
-        )
-    ).first()
 
 
 def find(session: Session, campaign_id: int) -> Campaign:

@@ -1,4 +1,5 @@
-"""Pools' circuit breakers: while a provider is down its ranges wait, and now and then one batch tries it.
+"""Pools: provider accounts, and their circuit breakers: while a provider is down its ranges wait, and now and then one
+batch tries it.
 
 closed: `active`. open: `paused` until `resume_at`. half-open: that time has come, and whoever sets `probe_until` sends
 one batch. Paused without a time: a person must act.
@@ -6,11 +7,13 @@ one batch. Paused without a time: a person must act.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db import Statements
+from app.db import Base, Statements
 from app.errors import NotFound
 from app.models import alert
 
@@ -20,6 +23,31 @@ FIRST: Final = 30.0  # seconds until a provider that was found down is tried aga
 LONGEST: Final = 900.0
 # Tries in a row that find a provider down before somebody is told: with the waits above, after about four minutes.
 TELL_AFTER: Final = 4
+
+
+class Pool(Base):
+    """A provider account. `url` is encrypted (app.signing.Vault); `shown_url` has no credentials."""
+
+    __tablename__ = "pool"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    organisation_id: Mapped[int]
+    name: Mapped[str]
+    provider: Mapped[str]
+    url: Mapped[bytes]
+    shown_url: Mapped[str]
+    batch: Mapped[int] = mapped_column(default=50)
+    state: Mapped[str] = mapped_column(default="active")
+    reason: Mapped[str | None]
+    resume_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+def find_named(session: Session, organisation_id: int, name: str) -> Pool | None:
+    """The pool of that name, whatever its case."""
+    return session.scalars(
+        select(Pool).where(Pool.organisation_id == organisation_id, func.lower(Pool.name) == name.lower())
+    ).first()
 
 
 def break_off(conn: Connection, pool_id: int, reason: str, seconds: float | None, *, probe: bool) -> None:

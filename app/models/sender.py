@@ -1,15 +1,30 @@
-"""Lists of From identities and of the provider accounts that they send through."""
+"""Senders: From identities; lists of them, and of the provider accounts that they send through."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db import Statements
+from app.db import Base, Statements
 
 SQL = Statements("sender")
+
+
+class Sender(Base):
+    """A From identity and the pool that it sends through."""
+
+    __tablename__ = "sender"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    organisation_id: Mapped[int]
+    pool_id: Mapped[int]
+    name: Mapped[str]
+    address: Mapped[str]
+    reply_to: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,17 @@ class PoolLine:
     breaker: str
     created_at: datetime
     senders: int
+
+
+def find_named(session: Session, organisation_id: int, address: str, name: str) -> Sender | None:
+    """The sender with that address and name, whatever their case."""
+    return session.scalars(
+        select(Sender).where(
+            Sender.organisation_id == organisation_id,
+            func.lower(Sender.address) == address.lower(),
+            func.lower(Sender.name) == name.lower(),
+        )
+    ).first()
 
 
 def list_senders(conn: Connection, organisation_id: int) -> list[SenderLine]:

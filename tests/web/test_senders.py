@@ -8,7 +8,7 @@ import pytest
 
 from app.flows import pools
 from app.models import webhook
-from app.models.campaign import Pool
+from app.models.pool import Pool
 from app.models.webhook import Arrivals
 from app.runtime import Runtime
 from tests.web.conftest import People, Visit
