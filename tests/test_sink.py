@@ -196,16 +196,16 @@ def test_a_letter_without_an_unsubscribe_link_is_no_letter(url: str, provider: P
 
 
 def test_latency_delays_calls_and_nothing_else(url: str, provider: Provider) -> None:
-    change(url, latency=0.3)
+    change(url, latency=1.0)
     started = time.monotonic()
     with ThreadPoolExecutor(8) as calls:
         running = [calls.submit(provider.send, batch(range(at, at + 5))) for at in range(1, 41, 5)]
         time.sleep(0.1)
         asked = time.monotonic()
         assert stats(url)["accepted"] == 40
-        assert time.monotonic() - asked < 0.15
+        assert time.monotonic() - asked < 0.9
         assert all(len(each.result()) == 5 for each in running)
-    assert 0.3 <= time.monotonic() - started < 1.5
+    assert time.monotonic() - started >= 1.0
 
 
 def test_without_latency_a_call_is_answered_at_once(url: str, provider: Provider) -> None:
