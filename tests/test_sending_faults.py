@@ -297,6 +297,23 @@ def test_resuming_lets_quarantined_ranges_go_on(runtime: Runtime, peer: Peer) ->
     assert progress(runtime, built.campaign_id).sent == 100
 
 
+def test_a_range_that_is_quarantined_after_its_campaign_was_cancelled_is_closed_too(
+    runtime: Runtime, peer: Peer
+) -> None:
+    built = launched(runtime, peer)
+    for _ in range(rescue.MOST_CRASHES - 1):
+        claim(runtime)
+        lose_the_lease(runtime)
+        make_due(runtime)
+    claim(runtime)
+    steer.cancel(runtime, built.organisation_id, built.campaign_id)
+    lose_the_lease(runtime)
+    assert steer.close_cancelled(runtime) == 100
+    assert progress(runtime, built.campaign_id).cancelled == 100
+    with runtime.db.begin() as conn:
+        assert world.row(conn, "SELECT finished_at FROM campaign")["finished_at"] is not None
+
+
 def test_resuming_a_pool_makes_what_waits_for_it_due(runtime: Runtime, peer: Peer) -> None:
     peer.behave(down=1.0, retry_after=3000)
     built = launched(runtime, peer)

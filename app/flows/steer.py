@@ -58,6 +58,8 @@ def close_cancelled(runtime: Runtime, ranges: int = 20) -> int:
     with runtime.db.begin() as conn:
         campaigns = campaign.closing(conn)
     for campaign_id in campaigns:
+        with runtime.db.begin() as conn:
+            _release(conn, campaign_id)  # its worker may have died after the cancelling, and nobody can resume it
         while not runtime.stopping.is_set():
             with runtime.db.begin() as conn:
                 done, leads = outbox.cancel_open(conn, campaign_id, ranges)
