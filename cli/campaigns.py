@@ -1,4 +1,4 @@
-"""`millrace campaign`: list, launch, pause, resume, cancel, status."""
+"""`millrace campaign`: list, launch, pause, resume, cancel, status; unknowns and send-failed-again beside it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import click
 from app.flows import launch as launching
 from app.flows import steer
 from app.models import campaign as campaigns
-from app.models import outbox
-from app.models.campaign import Campaign
+from app.models import handoff, outbox
 from app.models.outbox import Progress
-from app.runtime import Runtime
+from cli.arguments import as_json, find_campaign, owner_of, which
 from cli.process import runtime_of_command
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-which = click.argument("campaign_id", metavar="CAMPAIGN", type=click.IntRange(1, 2**31 - 1))
+from cli.unknowns import say, send_failed_again, unknowns
 
 
 @click.group("campaign")
 def campaign() -> None:
     """Look at campaigns and steer them."""
+
+
+campaign.add_command(unknowns)
+campaign.add_command(send_failed_again)
 
 
 @campaign.command("list")
@@ -49,7 +50,7 @@ def list_campaigns(as_json: bool, limit: int) -> None:
 def launch(campaign_id: int, check: bool) -> None:
     """Send a draft now, or at its time."""
     with runtime_of_command() as runtime:
-        organisation_id = _owner(runtime, campaign_id)
+        organisation_id = owner_of(runtime, campaign_id)
         found = launching.check(runtime, organisation_id, campaign_id)
         left_out = ", ".join(f"{leads:,} {reason}" for reason, leads in sorted(found.exclusions.items())) or "nobody"
         click.echo(f"Audience: {found.audience:,} leads. Left out: {left_out}.")
@@ -58,7 +59,7 @@ def launch(campaign_id: int, check: bool) -> None:
         if check or found.faults:
             raise SystemExit(1 if found.faults else 0)
         launching.launch(runtime, organisation_id, campaign_id)
-        click.echo(f"Campaign {campaign_id} is {_campaign(runtime, campaign_id).state}.")
+        click.echo(f"Campaign {campaign_id} is {find_campaign(runtime, campaign_id).state}.")
 
 
 @campaign.command("pause")
@@ -66,7 +67,7 @@ def launch(campaign_id: int, check: bool) -> None:
 def pause(campaign_id: int) -> None:
     """Hand nothing more over until it is resumed."""
     with runtime_of_command() as runtime:
-        steer.pause(runtime, _owner(runtime, campaign_id), campaign_id)
+        steer.pause(runtime, owner_of(runtime, campaign_id), campaign_id)
     click.echo(f"Campaign {campaign_id} is paused: pages in flight are finished.")
 
 
@@ -75,7 +76,7 @@ def pause(campaign_id: int) -> None:
 def resume(campaign_id: int) -> None:
     """Go on with a paused campaign."""
     with runtime_of_command() as runtime:
-        steer.resume(runtime, _owner(runtime, campaign_id), campaign_id)
+        steer.resume(runtime, owner_of(runtime, campaign_id), campaign_id)
     click.echo(f"Campaign {campaign_id} is sending.")
 
 
@@ -84,7 +85,7 @@ def resume(campaign_id: int) -> None:
 def cancel(campaign_id: int) -> None:
     """Stop for good; says how many had gone."""
     with runtime_of_command() as runtime:
-        progress = steer.cancel(runtime, _owner(runtime, campaign_id), campaign_id)
+        progress = steer.cancel(runtime, owner_of(runtime, campaign_id), campaign_id)
     click.echo(f"Campaign {campaign_id} is cancelled: {progress.sent:,} of {progress.audience:,} had gone.")
 
 
@@ -94,28 +95,22 @@ def cancel(campaign_id: int) -> None:
 def status(campaign_id: int, as_json: bool) -> None:
     """Where a campaign stands, lead by lead accounted for."""
     with runtime_of_command() as runtime:
-        found = _campaign(runtime, campaign_id)
+        found = find_campaign(runtime, campaign_id)
         with runtime.db.begin() as conn:
             progress = outbox.progress(conn, campaign_id)
+            unknown = handoff.count_unknown(conn, campaign_id)
     if as_json:
-        facts = {"id": found.id, "name": found.name, "state": found.state, "notice": found.notice}
+        facts = {"id": found.id, "name": found.name, "state": found.state, "run": found.run, "notice": found.notice}
+        facts |= {"unknown_policy": found.unknown_policy, "unknown_calls": asdict(unknown)}
         click.echo(json.dumps(facts | {"exclusions": found.exclusions} | asdict(progress)))
         return
     click.echo(f"{found.name}: {found.state}" + (f" ({found.notice})" if found.notice else ""))
     _print_progress(progress)
+    if unknown.calls:
+        click.echo(f"{say(unknown)} Its policy is to {found.unknown_policy} them.")
 
 
 def _print_progress(progress: Progress) -> None:
     for name, leads in asdict(progress).items():
         click.echo(f"  {name:<10}{leads:>12,}")
     click.echo("  " + ("These add up." if progress.adds_up else "THESE DO NOT ADD UP."))
-
-
-def _campaign(runtime: Runtime, campaign_id: int) -> Campaign:
-    with runtime.db.session() as session:
-        return campaigns.find(session, campaign_id)
-
-
-def _owner(runtime: Runtime, campaign_id: int) -> int:
-    """Operators stand above organisations: the campaign says whose it is."""
-    return _campaign(runtime, campaign_id).organisation_id

@@ -17,6 +17,7 @@ COMMANDS = {
     "user": "cli.users:user",
     "leads": "cli.leads:leads",
     "campaign": "cli.campaigns:campaign",
+    "reconcile": "cli.reconcile:reconcile",
     "alerts": "cli.alerts:alerts",
     "clock": "cli.clock:clock",
     "sink": "cli.sink:sink",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from sqlalchemy import Connection
 
+from app.errors import Conflict
 from app.flows import reconcile
 from app.flows.reconcile import Mended
 from app.models import alert, campaign, outbox
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
+
+ENDS: Final = tuple(state for state, ways_out in outbox.MOVES.items() if not ways_out)
 
 
 def try_finish(runtime: Runtime, campaign_id: int) -> str | None:
@@ -31,6 +35,24 @@ def finish_due(runtime: Runtime) -> int:
     with runtime.db.begin() as conn:
         ready = campaign.handed_over(conn)
     return sum(try_finish(runtime, campaign_id) is not None for campaign_id in ready)
+
+
+def mend_now(runtime: Runtime, campaign_id: int) -> Mended:
+    """Mend what can be mended at an operator's word, and close the campaign where it adds up then.
+
+    Raises Conflict while anything of it is open or under way. Locked in everybody's order: the campaign, its ranges,
+    then hand-offs; a webhook or a repeat that resolves some of it waits until then.
+    """
+    with runtime.db.begin() as conn:
+        standing = campaign.lock_state(conn, campaign_id)
+        if outbox.lock_all(conn, campaign_id) - set(ENDS):
+            raise Conflict(f"The campaign is {standing.state} and not all of it is over: let it come to its end first.")
+        mended = reconcile.mend(conn, campaign_id)
+        _alarm(conn, campaign_id, mended)
+    if mended.queued:
+        runtime.ring("send", runtime.settings.worker_threads)
+    try_finish(runtime, campaign_id)
+    return mended
 
 
 def _close(conn: Connection, campaign_id: int) -> str | None:

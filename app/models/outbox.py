@@ -160,6 +160,11 @@ def lock(conn: Connection, range_ids: Sequence[int]) -> None:
     conn.execute(SQL.lock, {"range_ids": array(range_ids)})
 
 
+def lock_all(conn: Connection, campaign_id: int) -> set[str]:
+    """Lock all ranges of a campaign whose row is locked; the states that they are in."""
+    return set(conn.execute(SQL.lock_all, {"campaign_id": campaign_id}).scalars())
+
+
 def put_off(
     conn: Connection,
     range_id: int,

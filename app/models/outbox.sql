@@ -130,6 +130,13 @@ SELECT id
  ORDER BY id
    FOR UPDATE
 
+-- name: lock_all
+SELECT state
+  FROM outbox
+ WHERE campaign_id = :campaign_id
+ ORDER BY id
+   FOR UPDATE
+
 -- name: put_off
 INSERT INTO outbox (
     campaign_id, parent_id, run, attempts, due_at, size, first_lead, last_lead, lead_ids, deferred_since, resent
