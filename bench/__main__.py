@@ -18,6 +18,7 @@ BENCHES = {
     "report": "bench.report",
     "compose": "bench.compose",
     "segment": "bench.segment",
+    "ingest": "bench.ingest",
     "faults": "bench.faults",
 }
 
