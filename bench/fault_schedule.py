@@ -24,11 +24,11 @@ KINDS: Final[dict[str, Kind]] = {
     "kill_worker": Kind("kill", weight=7),
     "kill_clock": Kind("kill", weight=1.5),
     "kill_web": Kind("kill", weight=1.5),
-    "stop_worker": Kind("process", (1.3, 1.8)),  # leases: it wakes when its range is another's
-    "drain_worker": Kind("process", weight=1.5),
+    "stop_worker": Kind("process", (1.3, 1.8), weight=2),  # leases: it wakes when its range is another's
+    "drain_worker": Kind("process", weight=2),
     "flush_valkey": Kind("server"),
     "restart_valkey": Kind("server", (0.5, 4.0)),  # killed with -9, away for so long
-    "restart_postgres": Kind("server"),
+    "restart_postgres": Kind("server", weight=1.5),
     "cut_backends": Kind("server"),
     "provider_down": Kind("provider", (2.0, 5.0)),
     "provider_cuts": Kind("provider", (2.0, 4.0)),  # accepted, then the connection is cut

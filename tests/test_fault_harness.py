@@ -20,7 +20,7 @@ from tests import world
 
 SENT, REFUSED, UNKNOWN = {"sent": 1}, {"refused": 1}, {"unknown": 1}
 FAULTS = ("lost", "doubled", "unknown", "unknown_accepted", "miscounted", "strangers")
-SEED = "3"  # its drain asks every process of a worker at once
+SEED = "1003"  # its drain asks every process of a worker at once, and its frozen one wakes by itself
 Sheet = psycopg.Connection[tuple[object, ...]]
 
 
@@ -196,7 +196,7 @@ def test_a_promise_that_broke_ends_the_command_with_an_error(
 
 @pytest.mark.timeout(400)
 def test_whatever_fails_nobody_is_lost_or_mailed_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["faults", "--leads", "1500", "--minutes", "0.5", "--kills", "5", "--seed", SEED, "--json"]
+    arguments = ["faults", "--leads", "1500", "--minutes", "0.45", "--kills", "5", "--seed", SEED, "--json"]
     code = command.main(arguments)
     shown = capsys.readouterr()
     answer = json.loads(shown.out.splitlines()[-1])
@@ -205,4 +205,5 @@ def test_whatever_fails_nobody_is_lost_or_mailed_twice(capsys: pytest.CaptureFix
     assert (ours["lost"], ours["doubled"], ours["unknown_keys"]) == (0, 0, 0)
     assert ours["unknown_no_keys"] <= ours["unknown_bound_no_keys"]
     assert ours["audience_keys"] == 1500 + 1500 // 5 + 1500 // 60
-    assert ours["faults"] + ours["skipped_faults"] == len(plan(int(SEED), 0.5, 5, faults.LEASE, faults.CHARACTERS))
+    assert ours["skipped_faults"] == 0
+    assert ours["faults"] == len(plan(int(SEED), 0.45, 5, faults.LEASE, faults.CHARACTERS))
