@@ -354,10 +354,11 @@ def test_a_body_that_is_none_waits_and_is_set_aside_and_stops_nobody(house: Hous
         ingest.read_waiting(house.runtime)
         with house.runtime.db.begin() as conn:
             conn.execute(text("UPDATE webhook SET retry_at = now()"))
-    assert not ingest.read_waiting(house.runtime)
-    assert house.figures() == {"delivered": 1}
+    house.tell(house.event("delivered", 1))
+    assert house.figures() == {"delivered": 2}
     assert house.rows("SELECT tries, error IS NULL, read_at IS NULL FROM webhook ORDER BY id") == [
         *([(3, False, True)] * 4),
+        (0, True, False),
         (0, True, False),
     ]
     with house.runtime.db.begin() as conn:
