@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import text
 
 from app.flows import pools
 from app.models import webhook
@@ -12,6 +13,7 @@ from app.models.pool import Pool
 from app.models.webhook import Arrivals
 from app.runtime import Runtime
 from tests.web.conftest import People, Visit
+from tests.web.test_campaigns import words
 
 URL = "smtp://canary-user:canary%40pass@smtp.example.com:587?tls=starttls"
 
@@ -71,6 +73,43 @@ def test_a_paused_pool_says_why_and_is_set_going_again(ann: Visit, runtime: Runt
     assert "The provider refuses our key." in ann.get("/senders").text
     ann.post(f"/pools/{pool_id}/resume")
     assert "The provider refuses our key." not in ann.get("/senders").text
+
+
+@pytest.mark.parametrize(
+    ("state", "resume", "probe", "label", "said"),
+    [
+        ("active", None, None, "sends", ""),
+        ("paused", 480, None, "waits", "because: HTTP 503 (4 tries in a row). Then one batch tries it."),
+        ("paused", -1, None, "is tried next", "The next batch that is due tries it."),
+        ("paused", -1, 60, "is being tried", "One batch is on its way to see whether it is back."),
+        ("paused", -1, -60, "is tried next", "The next batch that is due tries it."),
+        ("paused", None, None, "paused", "HTTP 503. Nothing is sent until a person acts"),
+    ],
+)
+def test_a_pool_says_in_words_what_it_waits_for(
+    ann: Visit,
+    runtime: Runtime,
+    people: People,
+    state: str,
+    resume: int | None,
+    probe: int | None,
+    label: str,
+    said: str,
+) -> None:
+    pools.add_pool(runtime, people.ours, "Marketing", URL)
+    with runtime.db.begin() as conn:
+        conn.execute(
+            text(
+                "UPDATE pool SET state = :state, failures = 4, reason = 'HTTP 503',"
+                " resume_at = now() + make_interval(secs => CAST(:resume AS float8)),"
+                " probe_until = now() + make_interval(secs => CAST(:probe AS float8))"
+            ),
+            {"state": state, "resume": resume, "probe": probe},
+        )
+    page = words(ann.get("/senders").text)
+    assert page.split("smtp.example.com")[1].split(" ", 1)[1].startswith(label)
+    assert said in page
+    assert ("Send again" in page) is (state == "paused")
 
 
 def test_an_admin_sees_where_webhooks_go_and_writes_their_secret(runtime: Runtime, people: People, ann: Visit) -> None:
