@@ -518,3 +518,18 @@ def test_while_the_database_is_away_a_provider_is_asked_to_come_again(
         assert eventually(lambda: peer.sink.webhooks.stats()["told"] == 100)
         ingest.read_waiting(runtime)
         assert kinds(runtime) == {"sent": 50, "delivered": 50}
+
+
+def test_what_the_provider_dropped_after_all_is_refused(runtime: Runtime, web: str) -> None:
+    with running_sink(secret=SECRET, unsure=1.0, webhook_delay=0.0, drop=1.0) as peer:
+        built = send(runtime, peer.url, 60)
+        with runtime.db.begin() as conn:
+            peer.behave(
+                webhook=f"{web}/webhooks/{webhook.list_doors(conn, built.organisation_id)[built.pool_id].token}"
+            )
+        send_range.drain(runtime)
+        assert eventually(lambda: peer.sink.webhooks.stats()["told"] == 60)
+        ingest.read_waiting(runtime)
+    assert kinds(runtime) == {"refused": 60}
+    with runtime.db.begin() as conn:
+        assert conn.execute(text("SELECT sum(sent), sum(refused), sum(unknown) FROM outbox")).one() == (0, 60, 0)
