@@ -93,7 +93,10 @@ Outcome = Accepted | Refused | Deferred | Unsure
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a provider's bulk call can do. `idempotent_for` is in seconds, 0 where it takes no key."""
+    """What a provider's bulk call can do. `idempotent_for` is in seconds, 0 where it takes no key.
+
+    `lookup`: it can be asked afterwards what became of a call.
+    """
 
     batch: int
     distinct_body: bool

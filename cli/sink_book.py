@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 PAGE = 12  # bits: a page of 4,096 leads is 512 bytes, so five million leads in a row take under 1 MB
 KEYS = 250_000  # idempotency keys remembered, the oldest forgotten first: 12 million emails at 50 a call
 KEPT = 500  # letters kept to look at
+CALLS = 10_000  # hand-offs that can be looked up, the oldest forgotten first
 
 
 class Leads:
@@ -81,6 +83,7 @@ class Book:
         self.counts = Counts()
         self.runs: dict[tuple[int, int], Run] = {}
         self.keys: OrderedDict[bytes, Answered | None] = OrderedDict()
+        self.calls: OrderedDict[int, list[tuple[array[int], bytes]]] = OrderedDict()
         self.last: deque[tuple[dict[str, Any], dict[str, Any]]] = deque(maxlen=KEPT)
 
     def accept(self, call: dict[str, Any], letters: Sequence[dict[str, Any]]) -> None:
@@ -101,6 +104,12 @@ class Book:
         self.keys[key] = answered
         if len(self.keys) > KEYS:
             self.keys.popitem(last=False)
+
+    def keep_call(self, handoff: int, leads: Sequence[int], statuses: bytes) -> None:
+        """Keep what one call came to, by the hand-off that it belongs to: a halved one makes several calls."""
+        self.calls.setdefault(handoff, []).append((array("q", leads), statuses))
+        if len(self.calls) > CALLS:
+            self.calls.popitem(last=False)
 
     def stats(self) -> dict[str, Any]:
         """Every figure as plain JSON; `seconds` runs from the first accepted email to the last."""

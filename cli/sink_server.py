@@ -26,6 +26,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY = 64 << 20  # bytes of one call
 ACCEPTED, REFUSED, DEFERRED = b"ard"
+SAID = {ACCEPTED: "accepted", REFUSED: "refused"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Sink:
         self.doors: dict[tuple[str, str], Callable[[Scope, bytes], Answer]] = {
             ("POST", "/send"): lambda scope, body: self.take(body),
             ("GET", "/stats"): lambda scope, body: _json(self.stats()),
+            ("POST", "/lookup"): lambda scope, body: self.look_up(body),
             ("GET", "/messages"): self.show_messages,
             ("GET", "/"): lambda scope, body: self.show_page(),
             ("POST", "/settings"): self.change,
@@ -66,7 +68,7 @@ class Sink:
         if body is None:
             answer = _problem(413, f"A call is at most {BODY} bytes.")
         elif door is None:
-            answer = _problem(404, "There is POST /send, /settings, /reset and GET /, /stats, /messages.")
+            answer = _problem(404, "There is POST /send, /lookup, /settings, /reset and GET /, /stats, /messages.")
         else:
             answer = door(scope, body)
         if scope["path"] == "/send" and self.behaviour.latency:
@@ -108,6 +110,7 @@ class Sink:
             bad = letters[statuses.index(REFUSED)]["to"]
             return self._refuse_call(422, f"The address {bad} is refused, and with it the call.")
         self._accept(call, letters, statuses)
+        self.book.keep_call(call["handoff"], [letter["lead"] for letter in letters], statuses)
         answered = Answered(digest, self.next_ref, statuses)
         self.book.remember(key, answered if behaviour.idempotent else None)
         self.next_ref += len(letters)
@@ -159,6 +162,15 @@ class Sink:
 
     def stats(self) -> dict[str, Any]:
         return self.book.stats() | {"webhooks": self.webhooks.stats(), "settings": asdict(self.behaviour)}
+
+    def look_up(self, body: bytes) -> Answer:
+        """What became of a hand-off's emails, for whoever lost the reply; leads that were put off are not named."""
+        try:
+            calls = self.book.calls.get(orjson.loads(body)["handoff"], [])
+        except (KeyError, TypeError, ValueError) as error:
+            return _problem(400, f"This is no question: {error!r}.")
+        said = [each for leads, statuses in calls for each in zip(leads, statuses, strict=True)]
+        return _json({"known": [(lead, SAID[status]) for lead, status in said if status in SAID]})
 
     def show_messages(self, scope: Scope, body: bytes) -> Answer:
         wanted = parse_qs(scope["query_string"].decode("latin-1")).get("n", ["10"])[0]

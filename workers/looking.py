@@ -14,7 +14,7 @@ from dramatiq import Broker, Worker
 from dramatiq.middleware import Middleware
 
 from app.errors import MillraceError
-from app.flows import beat, import_leads, ingest, repeat, send_range, steer
+from app.flows import beat, import_leads, ingest, look_up, repeat, send_range, steer
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ Look = Callable[[Runtime], object]
 LOOKS: tuple[Look, ...] = (
     send_range.drain,
     repeat.repeat_due,
+    look_up.look_up_due,
     import_leads.run_waiting,
     ingest.read_waiting,
     steer.close_cancelled,

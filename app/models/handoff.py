@@ -34,6 +34,7 @@ AGAIN: Final = "a"  # unknown or failed, and sent again: the lead stands in a la
 COUNTS_AS: Final = {"s": Kind.SENT, "r": Kind.REFUSED, "f": Kind.FAILED, "u": Kind.UNKNOWN, LEFT: Kind.FAILED}
 
 REPEAT_IN: Final = 5.0  # seconds until a call whose reply was lost is made again under its key
+LOOK_UP_IN: Final = 30.0  # seconds until the provider is asked what became of one, where it can be
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,19 @@ class Repeat:
     letters: str
     repeats: int
     frozen: bytes
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call of which its provider may be asked; `age` is in seconds since it was handed over, `pool_url` encrypted."""
+
+    id: int
+    campaign_id: int
+    pool_id: int
+    pool_url: bytes
+    key: UUID
+    lead_ids: list[int]
     age: float
 
 
@@ -191,6 +205,7 @@ def settle(conn: Connection, settled: Sequence[Settled]) -> None:
         "refs": ["\n".join(each.refs) for each in settled],
         "answers": [each.answer for each in settled],
         "repeat_in": REPEAT_IN,
+        "look_up_in": LOOK_UP_IN,
     }
     if conn.execute(SQL.settle, values).rowcount != len(settled):
         raise LeaseLost("a hand-off was settled by somebody else")
@@ -204,7 +219,8 @@ def find_evidence(conn: Connection, range_id: int) -> dict[int, frozenset[int]]:
 
 def stand_unknown(conn: Connection, range_id: int) -> list[Standing]:
     """Turn the unsettled calls of a range into unknown ones, but for the leads that webhooks spoke of; give them."""
-    return [Standing(*row) for row in conn.execute(SQL.stand_unknown, {"range_id": range_id})]
+    values = {"range_id": range_id, "look_up_in": LOOK_UP_IN}
+    return [Standing(*row) for row in conn.execute(SQL.stand_unknown, values)]
 
 
 def read_handed(conn: Connection, range_id: int) -> list[HandOff]:
@@ -253,6 +269,17 @@ def repeat_later(conn: Connection, handoff_id: int, seconds: float, answer: str)
 def give_up_repeating(conn: Connection, handoff_id: int, answer: str) -> None:
     """Never make a frozen call again; it stays unknown until evidence, a person or a policy resolves it."""
     conn.execute(SQL.give_up_repeating, {"id": handoff_id, "answer": answer})
+
+
+def claim_look_up(conn: Connection, lease: float) -> Question | None:
+    """Take one call that is due to be asked about, alone for `lease` seconds; None where none is."""
+    row = conn.execute(SQL.claim_look_up, {"lease": lease}).first()
+    return None if row is None else Question(*row)
+
+
+def look_up_later(conn: Connection, handoff_id: int, seconds: float | None) -> None:
+    """Ask about a call again in some seconds; None: never."""
+    conn.execute(SQL.look_up_later, {"id": handoff_id, "seconds": seconds})
 
 
 def find_unknown(conn: Connection, campaign_id: int, after: int = 0, limit: int = 50) -> list[Unknown]:

@@ -20,7 +20,8 @@ UPDATE handoff
        settled_at = now(),
        frozen = CASE WHEN outcome.again THEN frozen END,
        unknown_since = CASE WHEN outcome.unknown THEN now() END,
-       repeat_at = CASE WHEN outcome.again AND frozen IS NOT NULL THEN now() + make_interval(secs => :repeat_in) END
+       repeat_at = CASE WHEN outcome.again AND frozen IS NOT NULL THEN now() + make_interval(secs => :repeat_in) END,
+       look_up_at = CASE WHEN outcome.unknown THEN now() + make_interval(secs => :look_up_in) END
   FROM (
            SELECT id, letters, refs, answer,
                   strpos(letters, 'u') > 0 AS unknown,
@@ -49,7 +50,8 @@ UPDATE handoff
        answer = 'The worker died or lost the range while the call was under way.',
        frozen = CASE WHEN strpos(known.letters, 'u') > 0 THEN frozen END,
        unknown_since = CASE WHEN strpos(known.letters, 'u') > 0 THEN now() END,
-       repeat_at = CASE WHEN frozen IS NOT NULL AND strpos(known.letters, 'u') > 0 THEN now() END
+       repeat_at = CASE WHEN frozen IS NOT NULL AND strpos(known.letters, 'u') > 0 THEN now() END,
+       look_up_at = CASE WHEN strpos(known.letters, 'u') > 0 THEN now() + make_interval(secs => :look_up_in) END
   FROM (
            SELECT id,
                   (
@@ -92,7 +94,8 @@ UPDATE handoff
        settled_at = now(),
        unknown_since = CASE WHEN outcome.unknown THEN unknown_since END,
        frozen = CASE WHEN outcome.again THEN frozen END,
-       repeat_at = CASE WHEN outcome.again THEN repeat_at END
+       repeat_at = CASE WHEN outcome.again THEN repeat_at END,
+       look_up_at = CASE WHEN outcome.unknown THEN look_up_at END
   FROM (
            SELECT id, letters,
                   strpos(letters, 'u') > 0 AS unknown,
@@ -159,6 +162,35 @@ UPDATE handoff
        answer = :answer
  WHERE id = :id
    AND repeat_at IS NOT NULL
+
+-- One call of which the provider may be asked what became of it, held by moving that time. Not while it is made again.
+-- name: claim_look_up
+WITH next AS (
+    SELECT handoff.id
+      FROM handoff
+      JOIN pool
+        ON pool.id = handoff.pool_id
+     WHERE handoff.look_up_at <= now()
+       AND handoff.repeat_at IS NULL
+       AND (pool.state = 'active' OR pool.resume_at <= now())
+     ORDER BY handoff.look_up_at
+     LIMIT 1
+       FOR UPDATE OF handoff SKIP LOCKED
+)
+UPDATE handoff
+   SET look_up_at = now() + make_interval(secs => :lease)
+  FROM next,
+       pool
+ WHERE handoff.id = next.id
+   AND pool.id = handoff.pool_id
+RETURNING handoff.id, handoff.campaign_id, handoff.pool_id, pool.url, handoff.key, handoff.lead_ids,
+          extract(epoch FROM now() - handoff.handed_at)::float8 AS age
+
+-- name: look_up_later
+UPDATE handoff
+   SET look_up_at = now() + make_interval(secs => CAST(:seconds AS double precision))
+ WHERE id = :id
+   AND look_up_at IS NOT NULL
 
 -- name: find_unknown
 SELECT handoff.id, handoff.run, handoff.handed_at, handoff.unknown_since, handoff.repeat_at, handoff.answer,

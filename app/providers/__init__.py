@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from uuid import UUID
 
 from app.errors import Invalid
-from app.mail import Batch, Capabilities, Outcome, Reported
+from app.mail import Batch, Capabilities, Kind, Outcome, Reported
 from app.providers.address import shown
 from app.providers.sink import Sink, SinkAccount, SinkWebhooks
 from app.providers.smtp import Smtp, SmtpAccount
@@ -25,6 +26,13 @@ class Provider(Protocol):
 
         Raises for all letters at once: ProviderDown (nothing left us), ProviderUnsure (all of it may have left),
         ProviderRefusesUs (nothing left us, nor will until a person acts).
+        """
+
+    def look_up(self, handoff_id: int, key: UUID, lead_ids: Sequence[int]) -> dict[int, Kind]:
+        """What the provider says afterwards of a call's leads: SENT where it took them, REFUSED where it dropped them.
+
+        Only asked where `capabilities.lookup`. Leads that it knows nothing of are left out: it may be late, and silence
+        proves nothing. Raises ProviderError where it cannot say.
         """
 
     def close(self) -> None:

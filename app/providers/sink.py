@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 
@@ -30,7 +31,12 @@ from app.providers.address import Address, certificates, count, read_address, tl
 from app.providers.halving import halve
 from app.providers.http import Http, taken
 
-OPTIONS = {"batch": count(1, 1000), "idempotent": count(0, 86400 * 7), "ca": certificates}
+OPTIONS = {
+    "batch": count(1, 1000),
+    "idempotent": count(0, 86400 * 7),
+    "lookup": count(0, 1),
+    "ca": certificates,
+}
 NOTHING: Final = Meaning()
 BOUNCED: Final = {kind.value: Meaning(Kind.BOUNCED, Kind.SENT, kind) for kind in Bounce}
 MEANINGS: Final = {
@@ -44,12 +50,16 @@ MEANINGS: Final = {
     "clicked": Meaning(Kind.CLICKED, Kind.SENT),
     "unsubscribed": Meaning(Kind.UNSUBSCRIBED, Kind.SENT),
 }
+LOOKED_UP: Final = {"accepted": Kind.SENT, "refused": Kind.REFUSED}
 HEADERS = ((b"content-type", b"application/json"), (b"user-agent", b"millrace"))
 
 
 @dataclass(frozen=True, slots=True)
 class SinkAccount:
-    """`sink+http://host:port?batch=50&idempotent=SECONDS`; `idempotent` belongs with `millrace sink --idempotent`."""
+    """`sink+http://host:port?batch=50&idempotent=SECONDS&lookup=1`.
+
+    `idempotent` belongs with `millrace sink --idempotent`; without `lookup` the sink is not asked what it has taken.
+    """
 
     address: Address
 
@@ -72,11 +82,13 @@ class Sink:
         port = f":{address.port}" if address.port else ""
         context = tls_context(address.options.get("ca")) if scheme == "https" else None
         self.http = Http(f"{scheme}://{host}{port}/send", context)
+        self.questions = Http(f"{scheme}://{host}{port}/lookup", context)
         self.deadline = deadline
         self.capabilities = Capabilities(
             batch=address.options.get("batch", 50),
             distinct_body=True,
             idempotent_for=float(address.options.get("idempotent", 0)),
+            lookup=bool(address.options.get("lookup", 0)),
         )
 
     def send(self, batch: Batch) -> list[Outcome]:
@@ -90,8 +102,19 @@ class Sink:
 
         return halve(batch, call, until)
 
+    def look_up(self, handoff_id: int, key: UUID, lead_ids: Sequence[int]) -> dict[int, Kind]:
+        """Leads that the sink took, or dropped, in any call of this hand-off; raises ProviderError."""
+        answer = taken(self.questions.post(orjson.dumps({"handoff": handoff_id}), HEADERS, monotonic() + self.deadline))
+        asked = frozenset(lead_ids)
+        try:
+            known = {lead: LOOKED_UP[status] for lead, status in orjson.loads(answer.body)["known"]}
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise ProviderUnsure(f"The answer makes no sense ({type(error).__name__}: {error}).", answer.raw) from error
+        return {lead: kind for lead, kind in known.items() if lead in asked}
+
     def close(self) -> None:
         self.http.close()
+        self.questions.close()
 
 
 def write_call(batch: Batch) -> bytes:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, LifoQueue
 from time import monotonic
+from uuid import UUID
 
 from app.errors import Invalid, ProviderDown, ProviderError
-from app.mail import Batch, Capabilities, Outcome, Refused, Unsure
+from app.mail import Batch, Capabilities, Kind, Outcome, Refused, Unsure
 from app.providers.address import certificates, count, one_of, read_address, tls_context
 from app.providers.halving import blame_us, instead
 from app.providers.mime import Written, ascii_address, write_letters
@@ -108,6 +109,10 @@ class Smtp:
         outcomes = [each if isinstance(each, Refused) else next(sent) for each in written]
         _blame_us(outcomes)
         return outcomes
+
+    def look_up(self, handoff_id: int, key: UUID, lead_ids: Sequence[int]) -> dict[int, Kind]:
+        """SMTP knows no such question."""
+        return {}
 
     def close(self) -> None:
         """Hang up the idle connections; those in use are hung up when their batch is done."""

@@ -16,11 +16,13 @@ ALTER TABLE handoff
     ADD COLUMN unknown_since timestamptz,       -- null: every lead has its outcome
     ADD COLUMN repeat_at     timestamptz,       -- when the frozen call is made again under its key; null: it is not
     ADD COLUMN repeats       smallint NOT NULL DEFAULT 0,
+    ADD COLUMN look_up_at    timestamptz,       -- when its provider is asked what became of it; null: it is not
     ADD COLUMN evidence      bigint[],          -- leads of which webhooks spoke before the call was settled
     ADD CHECK ((state = 'unknown') = (unknown_since IS NOT NULL)),
     ADD CHECK (repeat_at IS NULL OR (state = 'unknown' AND frozen IS NOT NULL));
 CREATE INDEX handoff_unknown ON handoff (campaign_id, id) WHERE unknown_since IS NOT NULL;
 CREATE INDEX handoff_repeat ON handoff (repeat_at) WHERE repeat_at IS NOT NULL;
+CREATE INDEX handoff_look_up ON handoff (look_up_at) WHERE look_up_at IS NOT NULL;
 COMMENT ON COLUMN handoff.outcomes IS 's sent, r refused, f failed, d put off, u unknown, l left (a person or the'
     ' campaign''s policy gave an unknown one up: it counts as failed), a sent again (an unknown one, in a later range)';
 -- Leads that are sent again though it is not known whether the first call took them: never a second time by itself.
@@ -163,6 +165,6 @@ def downgrade() -> None:
     op.execute("ALTER TABLE campaign DROP COLUMN look_at")
     op.execute(
         "ALTER TABLE handoff DROP COLUMN unknown_since, DROP COLUMN repeat_at, DROP COLUMN repeats,"
-        " DROP COLUMN evidence"
+        " DROP COLUMN look_up_at, DROP COLUMN evidence"
     )
     op.execute("COMMENT ON COLUMN handoff.outcomes IS NULL")
