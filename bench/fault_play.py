@@ -15,6 +15,7 @@ from bench.harness import say
 
 TICK = 0.1  # seconds between looks at what is due and at who has ended
 LOOK = 0.3  # seconds between looks at what is in flight
+SLOW = 0.45  # of the deadline: slower than ever, and still in time on a busy machine
 SOON = 0.1  # seconds until what a killed process had sent to the database has committed there
 STILL_HANDED = "SELECT id FROM handoff WHERE state = 'handed' AND id = ANY(%s)"
 
@@ -177,7 +178,7 @@ class Play:
 
     def _provider_slow(self, fault: Fault, happening: Happening) -> None:
         character, pace = self.world.characters[fault.character], self.world.pace
-        self._behave(character, latency=0.6 * pace.deadline)
+        self._behave(character, latency=SLOW * pace.deadline)
         self._well_again(character, fault, happening, {"latency": pace.latency})
 
     def _well_again(self, character: Character, fault: Fault, happening: Happening, well: dict[str, float]) -> None:

@@ -28,13 +28,15 @@ import psycopg
 from bench import fault_recovery
 from bench.fault_counts import Verdict, count
 from bench.fault_play import Play
+from bench.fault_processes import GRACE
 from bench.fault_schedule import WORKERS, plan
 from bench.fault_world import Character, Pace, World, world
-from bench.harness import Answer, Figures, Server, Watch, say, server
+from bench.harness import Answer, Figures, Server, Watch, reach, say, server
 
 SIZES = {"leads": 20_000}
 CHARACTERS = ("keys", "no_keys", "no_keys_webhooks")
 LEASE, DEADLINE = 9.0, 3.0
+KNOWN_WITHIN = 15.0  # seconds after its lease by which what a dead worker had in flight is accounted for
 PAGES = WORKERS * 3  # pages under way at once: two threads of each worker, and the one that looks by itself
 SETTLE = 600.0  # seconds after the last fault by which everything must have come to its end
 RESOLVE = 60.0  # seconds that unknowns which can resolve by themselves are given after that
@@ -157,7 +159,14 @@ def _answer(
         "batch": pace.batch,
         "latency": pace.latency,
     }
-    return Answer(settings, ours, {}, {}, tuple(broken))
+    aims = {"kill_worker_known_worst_seconds": LEASE + KNOWN_WITHIN, "drain_worst_seconds": GRACE}
+    return Answer(
+        settings,
+        ours,
+        rivals={},
+        reach={name: reach(most, ours[name]) for name, most in aims.items() if name in ours},
+        broken=tuple(broken),
+    )
 
 
 def _bound(play: Play, character: Character) -> int:
