@@ -64,7 +64,7 @@ class Child:
             time.sleep(0.01)
 
     def stop(self, *, seconds: float, how: signal.Signals | None = None) -> None:
-        """Ends it cleanly (or with the signal `how`), by force after `seconds`. Nothing happens when it does not run."""
+        """Ends it cleanly (or with the signal `how`), by force after `seconds`. One that does not run is left alone."""
         if self.process is None:
             return
         if self.running:
