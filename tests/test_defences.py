@@ -1,0 +1,111 @@
+"""Single lines that stand between a fault and a lost or doubled email; tests/mutations.py takes each of them away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from app.config import Settings
+from app.flows import launch, repeat, send_range
+from app.mail import Batch, Outcome
+from app.runtime import Runtime
+from tests import world
+from tests.sending_world import claim, later, one, query, sums
+from tests.stranger import Mood, Stranger
+from tests.world import World
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    runtime = Runtime(replace(settings, range_size=100, calls=1))
+    yield runtime
+    runtime.close()
+
+
+def launched(runtime: Runtime, stranger: Stranger, leads: int = 20, batch: int = 10) -> World:
+    """A launched campaign that is sent through this provider."""
+    built = world.build(runtime.db, secret_key=runtime.settings.secret_key, leads=leads, batch=batch)
+    [(url,)] = query(runtime, "SELECT url FROM pool")
+    runtime._providers[url] = stranger  # type: ignore[index]
+    launch.launch(runtime, built.organisation_id, built.campaign_id)
+    return built
+
+
+def test_the_hand_over_renews_the_lease(runtime: Runtime) -> None:
+    launched(runtime, Stranger())
+    page = claim(runtime)
+    with runtime.db.begin() as conn:  # composing has taken nearly all of it
+        conn.execute(text("UPDATE outbox SET lease_until = now() + interval '2 seconds'"))
+    letters, skipped = send_range.compose_page(send_range.composer_of(runtime, page.sending), page)
+    assert send_range.hand_over(runtime, page, letters, skipped)
+    left = one(runtime, "SELECT extract(epoch FROM lease_until - now())::float8 AS seconds FROM outbox")["seconds"]
+    assert float(str(left)) > runtime.settings.lease - 5
+
+
+def test_nothing_is_said_to_a_provider_before_it_is_written_down_and_committed(runtime: Runtime) -> None:
+    class Watching(Stranger):
+        def send(self, batch: Batch) -> list[Outcome]:
+            with psycopg.connect(runtime.settings.database_url) as conn:
+                seen.extend(conn.execute("SELECT state FROM handoff WHERE id = %s", [batch.handoff_id]))
+                open_ones.extend(conn.execute("SELECT query FROM pg_stat_activity WHERE state LIKE 'idle in trans%'"))
+            return super().send(batch)
+
+    seen: list[object] = []
+    open_ones: list[object] = []
+    built = launched(runtime, Watching())
+    send_range.drain(runtime)
+    assert seen == [("handed",), ("handed",)]
+    assert open_ones == []
+    assert sums(runtime, built.campaign_id) == {"sent": 20}
+
+
+def test_a_settle_that_fails_at_its_commit_leaves_nothing_behind_and_is_done_again(runtime: Runtime) -> None:
+    built = launched(runtime, Stranger())
+    with runtime.db.begin() as conn:  # a sequence counts on, whatever is rolled back
+        conn.execute(text("CREATE SEQUENCE commits"))
+        conn.execute(
+            text(
+                "CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                " IF nextval('commits') = 1 THEN RAISE SQLSTATE '40001'; END IF; RETURN NULL; END $$"
+            )
+        )
+        conn.execute(
+            text(
+                "CREATE CONSTRAINT TRIGGER fail_once AFTER UPDATE ON handoff DEFERRABLE INITIALLY DEFERRED"
+                " FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION fail_once()"
+            )
+        )
+    send_range.drain(runtime)
+    assert one(runtime, "SELECT last_value > 1 AS failed FROM commits") == {"failed": True}
+    assert query(runtime, "SELECT kind::text, count(*) FROM event GROUP BY kind") == [("sent", 20)]
+    assert sums(runtime, built.campaign_id) == {"sent": 20}
+    assert one(runtime, "SELECT state FROM campaign") == {"state": "finished"}
+
+
+@pytest.mark.parametrize("whole", ["short", "breaks", "lost"])
+def test_a_call_that_took_its_emails_and_was_not_answered_right_is_unknown(runtime: Runtime, whole: str) -> None:
+    stranger = Stranger()
+    stranger.behave([Mood("s", whole), Mood()])
+    built = launched(runtime, stranger)
+    send_range.drain(runtime)
+    later(runtime, 7200)
+    send_range.drain(runtime)
+    assert sums(runtime, built.campaign_id) == {"sent": 10, "unknown": 10}
+    assert max(map(len, stranger.taken.values())) == 1
+
+
+def test_a_call_of_which_some_leads_are_known_is_made_again_whole(runtime: Runtime) -> None:
+    stranger = Stranger(idempotent_for=3600.0)
+    stranger.behave([Mood("su")])
+    built = launched(runtime, stranger, leads=10)
+    send_range.drain(runtime)
+    assert sums(runtime, built.campaign_id) == {"sent": 5, "unknown": 5}
+    later(runtime, 60)
+    repeat.repeat_due(runtime)
+    assert [len(batch.letters) for batch in stranger.calls] == [10, 10]
+    assert stranger.clashes == []
+    assert sums(runtime, built.campaign_id) == {"sent": 10}
