@@ -150,7 +150,7 @@ class UnknownSums:
 
 @dataclass(frozen=True, slots=True)
 class FailedSums:
-    """Leads that count as failed; of `left` it was never known whether the provider took the email."""
+    """Leads that count as failed; of `left` it was never known whether an earlier call had taken their email."""
 
     leads: int
     left: int

@@ -267,13 +267,33 @@ SELECT handoff.id
  ORDER BY handoff.id
  LIMIT :limit
 
--- Found like the calls above; asked for by one question on one page.
+-- Found like the calls above; asked for by one question on one page. Of leads that were left, or sent to again after an
+-- unknown call and failed then, it was never known whether the first call took them.
 -- name: count_failed
+WITH RECURSIVE origin AS (
+    SELECT id AS range_id, parent_id, resent
+      FROM outbox
+     WHERE campaign_id = :campaign_id
+       AND failed > 0
+     UNION ALL
+    SELECT origin.range_id, parent.parent_id, parent.resent
+      FROM origin
+      JOIN outbox AS parent
+        ON parent.id = origin.parent_id
+     WHERE NOT origin.resent
+), failing AS (
+    SELECT range_id, bool_or(resent) AS resent
+      FROM origin
+     GROUP BY range_id
+)
 SELECT coalesce(sum(length(handoff.outcomes) - length(translate(handoff.outcomes, 'fl', ''))), 0) AS leads,
-       coalesce(sum(length(handoff.outcomes) - length(replace(handoff.outcomes, 'l', ''))), 0) AS left
-  FROM outbox
+       coalesce(
+           sum(
+               length(handoff.outcomes)
+               - length(translate(handoff.outcomes, CASE WHEN failing.resent THEN 'fl' ELSE 'l' END, ''))
+           ), 0
+       ) AS left
+  FROM failing
   JOIN handoff
-    ON handoff.range_id = outbox.id
- WHERE outbox.campaign_id = :campaign_id
-   AND outbox.failed > 0
-   AND handoff.outcomes ~ '[fl]'
+    ON handoff.range_id = failing.range_id
+ WHERE handoff.outcomes ~ '[fl]'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import Page, expect
 from sqlalchemy import text
 
+from app.flows import unknowns
 from app.models import handoff
 from app.runtime import Runtime
 from tests.browser.conftest import DESKTOP, PHONE, shot
@@ -50,12 +51,14 @@ def test_what_is_unknown_fits_a_phone_and_a_desk(browser_page: Page, runtime: Ru
     campaign_id = unknown_campaign(runtime, people)
     draft = add_draft(runtime, people)
     with runtime.db.begin() as conn:
-        call = handoff.find_undecided(conn, campaign_id)[0]
+        left, call, *_ = handoff.find_undecided(conn, campaign_id)
+    unknowns.leave(runtime, people.ours, campaign_id, [left])
     pages = {
         "unknown-campaign": f"/campaigns/{campaign_id}",
         "unknown-list": f"/campaigns/{campaign_id}/unknowns",
         "unknown-question": f"/campaigns/{campaign_id}/unknowns/send-again?call={call}",
         "unknown-question-all": f"/campaigns/{campaign_id}/unknowns/send-again",
+        "failed-question": f"/campaigns/{campaign_id}/failed/send-again",
         "unknown-pool": "/senders",
         "unknown-form": f"/campaigns/{draft}/edit",
     }

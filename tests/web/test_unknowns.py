@@ -262,6 +262,25 @@ def test_those_who_truly_failed_get_it_once(runtime: Runtime, settling: int, ann
     assert "Nobody gets it twice" in question
 
 
+def test_who_failed_after_an_unknown_call_may_get_it_twice(runtime: Runtime, settling: int, ann: Visit) -> None:
+    call = calls_of(runtime, settling)[0]
+    ann.post(f"/campaigns/{settling}/unknowns/send-again", {"call": call.id, "leads": "4"})
+    send_range.drain(runtime)
+    with runtime.db.begin() as conn:  # as after a day of being put off; and a third run of it, which failed too
+        conn.execute(text("UPDATE handoff SET outcomes = 'ffff' WHERE outcomes = 'ssss'"))
+        conn.execute(text("UPDATE outbox SET failed = 4, sent = 0 WHERE resent"))
+    for _ in range(2):
+        question = words(ann.get(f"/campaigns/{settling}/failed/send-again").text)
+        assert "Send to the 4 leads that failed?" in question
+        assert "these people may get it twice" in question
+        ann.post(f"/campaigns/{settling}/failed/send-again")
+        send_range.drain(runtime)
+        with runtime.db.begin() as conn:
+            conn.execute(text("UPDATE handoff SET outcomes = 'ffff' WHERE outcomes = 'ssss'"))
+            conn.execute(text("UPDATE outbox SET failed = 4, sent = 0 WHERE sent = 4"))
+            conn.execute(text("UPDATE campaign SET state = 'settling'"))
+
+
 # -- The campaign's policy ---------------------------------------------------------------------------------------------
 
 
