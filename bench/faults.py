@@ -48,12 +48,14 @@ SELECT (SELECT count(*) FROM outbox WHERE state IN ('ready', 'leased', 'quaranti
          WHERE state IN ('scheduled', 'sending', 'paused') OR (state = 'cancelled' AND finished_at IS NULL))
 """
 REASONS = """
-SELECT coalesce(answer, '-'), sum(length(outcomes) - length(replace(outcomes, 'u', '')))
+SELECT coalesce(handoff.answer, '-'), campaign.state, sum(length(outcomes) - length(replace(outcomes, 'u', '')))
   FROM handoff
- WHERE pool_id = %s
-   AND state = 'unknown'
- GROUP BY 1
- ORDER BY 2 DESC
+  JOIN campaign
+    ON campaign.id = handoff.campaign_id
+ WHERE handoff.pool_id = %s
+   AND handoff.state = 'unknown'
+ GROUP BY 1, 2
+ ORDER BY 3 DESC
 """
 # What is still about to be known by itself: calls to be made again under their key, webhooks that were not read yet.
 COMING = """
@@ -133,8 +135,8 @@ def _answer(
         say(f"counting {character.name}")
         with psycopg.connect(house.database_url) as conn:
             verdict, differences = count(conn, character.log, character.ids)
-        for reason, leads in world.ask(REASONS, character.pool_id):
-            say(f"{leads} unknown: {reason}")
+        for reason, state, leads in world.ask(REASONS, character.pool_id):
+            say(f"{leads} unknown, campaign {state}: {reason}")
         bound = _bound(play, character)
         broken += [f"{character.name}: {each}" for each in (*differences, *_broken(character, verdict, bound))]
         found = {"lost": verdict.lost, "doubled": verdict.doubled, "unknown": verdict.unknown}
