@@ -9,7 +9,9 @@ from sqlalchemy import Connection, text
 
 from app.models import campaign, handoff, outbox
 
-TABLES: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = {
+Moves = Mapping[str, Mapping[str, str]]
+
+TABLES: Final[Mapping[str, Moves]] = {
     "campaign": campaign.MOVES,
     "outbox": outbox.MOVES,
     "handoff": handoff.MOVES,

@@ -109,3 +109,12 @@ def test_a_call_of_which_some_leads_are_known_is_made_again_whole(runtime: Runti
     assert [len(batch.letters) for batch in stranger.calls] == [10, 10]
     assert stranger.clashes == []
     assert sums(runtime, built.campaign_id) == {"sent": 10}
+
+
+def test_the_day_after_which_leads_fail_does_not_begin_while_the_provider_is_down(runtime: Runtime) -> None:
+    stranger = Stranger()
+    stranger.behave([Mood("s", "busy"), Mood("d"), Mood()])
+    launched(runtime, stranger, leads=30)
+    send_range.drain(runtime)
+    begun = query(runtime, "SELECT lead_ids[1], deferred_since IS NOT NULL FROM outbox WHERE parent_id > 0 ORDER BY 1")
+    assert begun == [(1, False), (11, True)]

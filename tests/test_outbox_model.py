@@ -287,5 +287,5 @@ def test_in_any_order_of_faults_every_lead_has_one_outcome_and_nobody_is_mailed_
     finally:
         house.close()
         logging.disable(logging.NOTSET)
-    print(sorted(seen))
-    assert len(seen) > 12
+
+    assert len(seen) > 12  # what no table has would have failed its step

@@ -1,0 +1,15 @@
+"""The defences, each as the text that makes it, what takes it away, and the tests that must fail then."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutations.calls import CALLS
+from tests.mutations.leases import LEASES
+from tests.mutations.mutation import Mutation
+from tests.mutations.pools_and_sums import POOLS_AND_SUMS
+from tests.mutations.resolving import RESOLVING
+
+__all__ = ["MUTATIONS", "Mutation"]
+
+MUTATIONS: Final = (*LEASES, *CALLS, *RESOLVING, *POOLS_AND_SUMS)

@@ -1,0 +1,132 @@
+"""Resolving what is unknown: by the same call again, webhooks, people, policies; nothing twice."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutations.mutation import DEFENCES, FAULTS, HANDOFF, REPEAT, RESOLVE, UNKNOWNS, Mutation
+
+RESOLVING: Final = (
+    Mutation(
+        "known_is_overwritten",
+        "What is known is never overwritten by what comes later",
+        RESOLVE,
+        (
+            (
+                "        if verdict is None or letters[place] not in (SUPPOSED if verdict.letter == SENT else over):\n",
+                "        if verdict is None or letters[place] not in COUNTS_AS or letters[place] == verdict.letter:\n",
+            ),
+        ),
+        (f"{FAULTS}::test_a_late_answer_overwrites_nothing_that_is_known",),
+    ),
+    Mutation(
+        "repeat_under_a_new_key",
+        "A lost call is made again under its first key",
+        REPEAT,
+        ((".batch(call.id, call.key, call.run,", '.batch(call.id, __import__("uuid").uuid4(), call.run,'),),
+        ("tests/test_repeat.py::test_a_lost_reply_is_asked_for_again_and_nobody_is_mailed_twice",),
+    ),
+    Mutation(
+        "repeat_of_a_subset",
+        "A lost call is made again whole",
+        REPEAT,
+        (
+            (
+                ".batch(call.id, call.key, call.run, frozen.letters)",
+                '.batch(call.id, call.key, call.run, [a for a, b in zip(frozen.letters, call.letters) if b == "u"])',
+            ),
+        ),
+        (f"{DEFENCES}::test_a_call_of_which_some_leads_are_known_is_made_again_whole",),
+    ),
+    Mutation(
+        "repeat_of_other_bytes",
+        "A lost call is made again from what was frozen, not from what is there now",
+        REPEAT,
+        (
+            (
+                "    return replace(batch, from_name=frozen.from_name, from_address=frozen.from_address,"
+                " reply_to=frozen.reply_to)\n",
+                "    return replace(batch)\n",
+            ),
+        ),
+        ("tests/test_repeat.py::test_the_repeat_has_the_same_key_leads_and_bytes_though_the_leads_changed",),
+    ),
+    Mutation(
+        "repeat_after_the_key",
+        "A call whose key is no longer honoured is not made again",
+        REPEAT,
+        (("    if call.age + runtime.settings.lease > lives:\n", "    if call.age > lives + 1e9:\n"),),
+        ("tests/test_repeat.py::test_a_call_whose_key_is_too_old_is_not_made_again",),
+    ),
+    Mutation(
+        "repeat_at_another_account",
+        "A call is not made again at another account",
+        REPEAT,
+        (
+            (
+                "    if sending.pool_id != call.pool_id or account_of(sending.pool_url) != frozen.account:\n",
+                "    if sending.pool_id != call.pool_id:\n",
+            ),
+        ),
+        ("tests/test_repeat.py::test_a_call_is_not_made_again_at_another_account",),
+    ),
+    Mutation(
+        "repeat_and_a_later_range",
+        "A call of which some leads wait in a later range is not made again",
+        HANDOFF,
+        (
+            (
+                "                  strpos(letters, 'u') > 0 AND strpos(letters, 'd') = 0 AS again\n",
+                "                  strpos(letters, 'u') > 0 AS again\n",
+            ),
+        ),
+        ("tests/test_repeat.py::test_a_call_of_which_some_leads_wait_in_a_later_range_is_not_made_again",),
+    ),
+    Mutation(
+        "late_deferral_and_a_repeat",
+        "Leads of a call that will be made again are not put into a later range by a late answer",
+        RESOLVE,
+        (("        if standing.repeats and verdict.letter in (DEFERRED, AGAIN):\n            continue\n", ""),),
+        ("tests/test_repeat.py::test_a_late_answer_that_put_leads_off_does_not_double_what_the_repeat_sends",),
+    ),
+    Mutation(
+        "evidence_of_another_pool",
+        "A pool's webhooks prove nothing about another's emails",
+        RESOLVE,
+        (
+            (
+                "origin is not None and origin.pool_id == pool_id and _is_open(",
+                "origin is not None and _is_open(",
+            ),
+        ),
+        ("tests/test_evidence.py::test_webhooks_of_another_pool_or_of_other_leads_prove_nothing",),
+    ),
+    Mutation(
+        "early_evidence_forgotten",
+        "What webhooks say before the call is settled is kept",
+        RESOLVE,
+        (("    handoff.remember_evidence(conn, early)\n", ""),),
+        ("tests/test_evidence.py::test_a_webhook_that_comes_before_the_worker_dies_is_not_forgotten",),
+    ),
+    Mutation(
+        "resend_while_webhooks_are_silent",
+        "The policy `resend` waits where webhooks are not known to arrive",
+        UNKNOWNS,
+        (("(each.resent or not each.arrive)", "each.resent"),),
+        ("tests/test_unknowns.py::test_the_policy_resend_waits_for_ever_where_webhooks_are_not_known_to_arrive",),
+    ),
+    Mutation(
+        "resend_for_ever",
+        "The policy `resend` sends once more and never a third time",
+        UNKNOWNS,
+        (("(each.resent or not each.arrive)", "not each.arrive"),),
+        ("tests/test_unknowns.py::test_the_policy_resend_sends_once_more_and_never_a_third_time",),
+    ),
+    Mutation(
+        "no_hold",
+        "No policy acts before the pool's slowest webhook could have come",
+        UNKNOWNS,
+        (("policy = _policy(each) if each.age > holds[each.pool_id] else", "policy = _policy(each) if True else"),),
+        ("tests/test_unknowns.py::test_the_hold_is_longer_than_the_webhooks_take",),
+    ),
+)
