@@ -156,13 +156,29 @@ def test_two_workers_never_repeat_the_same_call(runtime: Runtime, peer: Peer) ->
     assert repeat.repeat_due(runtime) == 0
 
 
-@pytest.mark.parametrize("move", [steer.pause, steer.cancel], ids=["paused", "cancelled"])
-def test_a_campaign_that_stands_still_repeats_nothing(runtime: Runtime, peer: Peer, move: object) -> None:
+def test_a_paused_campaign_repeats_nothing_before_it_is_resumed(runtime: Runtime, peer: Peer) -> None:
     built = launched(runtime, peer, leads=200, more=KEYS)
     hand_over(runtime)
     lose_the_lease(runtime)
-    move(runtime, built.organisation_id, built.campaign_id)  # type: ignore[operator]
+    steer.pause(runtime, built.organisation_id, built.campaign_id)
     assert repeat.repeat_due(runtime) == 0
+    steer.resume(runtime, built.organisation_id, built.campaign_id)
+    assert repeat.repeat_due(runtime) == 2
+
+
+def test_calls_that_were_under_way_at_the_cancel_are_finished_and_known(runtime: Runtime, peer: Peer) -> None:
+    built = launched(runtime, peer, leads=300, more=KEYS)
+    hand_over(runtime)
+    lose_the_lease(runtime)
+    steer.cancel(runtime, built.organisation_id, built.campaign_id)
+    steer.close_cancelled(runtime)
+    peer.behave(defer=0.2)
+    assert repeat.repeat_due(runtime) == 2
+    deferred = sums(runtime, built.campaign_id)["open"]
+    steer.close_cancelled(runtime)  # what the provider put off is not sent any more
+    assert sums(runtime, built.campaign_id) == {"sent": 100 - deferred, "cancelled": 200 + deferred}
+    assert state(runtime, built.campaign_id) == "cancelled"
+    assert peer.sink.book.stats()["duplicates"] == 0
 
 
 def test_a_late_answer_that_put_leads_off_does_not_double_what_the_repeat_sends(runtime: Runtime, peer: Peer) -> None:

@@ -324,6 +324,16 @@ def test_resuming_a_pool_makes_what_waits_for_it_due(runtime: Runtime, peer: Pee
     assert progress(runtime, built.campaign_id).sent == 100
 
 
+def test_a_process_whose_threads_take_nothing_more_has_sent_nothing(runtime: Runtime, peer: Peer) -> None:
+    built = launched(runtime, peer)
+    runtime.calls.shutdown()
+    send_range.drain(runtime)
+    assert peer.sink.book.stats()["calls"] == 0
+    assert progress(runtime, built.campaign_id).open == 100
+    with runtime.db.begin() as conn:
+        assert world.row(conn, "SELECT state, position FROM outbox") == {"state": "ready", "position": 0}
+
+
 def test_a_deadlock_while_settling_is_outlived(runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     built = launched(runtime, peer)
     page, handoffs = handed_over(runtime)

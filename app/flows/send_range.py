@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -194,14 +193,25 @@ def _call(
 ) -> list[Answer]:
     """Make the page's calls at once; one answer a hand-off, in order. `begun` is from before the hand-over."""
     provider = _provider(runtime, page.sending)
-    calls: list[Future[list[Outcome] | ProviderError]] = []
+    calls: list[Callable[[], list[Outcome] | ProviderError]] = []
     first = 0
     for each in handoffs:
         last = first + len(each.lead_ids)
         batch = composer.batch(each.id, each.key, page.lease.run, letters[first:last])
-        calls.append(runtime.calls.submit(speak, provider, batch, begun + runtime.settings.lease / 3))
+        calls.append(_begin(runtime, provider, batch, begun + runtime.settings.lease / 3))
         first = last
-    return [Answer(each, call.result()) for each, call in zip(handoffs, calls, strict=True)]
+    return [Answer(each, call()) for each, call in zip(handoffs, calls, strict=True)]
+
+
+def _begin(
+    runtime: Runtime, provider: Provider, batch: Batch, latest: float
+) -> Callable[[], list[Outcome] | ProviderError]:
+    """Begin a call on a thread of its own; what is given waits for its answer."""
+    try:
+        return runtime.calls.submit(speak, provider, batch, latest).result
+    except RuntimeError as error:  # the interpreter ends, and its threads take nothing more: nothing left us
+        ended = ProviderDown(f"the call was not begun: {error}", passing=True)
+        return lambda: ended
 
 
 def speak(provider: Provider, batch: Batch, latest: float) -> list[Outcome] | ProviderError:

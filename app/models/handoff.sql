@@ -123,7 +123,8 @@ SELECT handoff.id, handoff.range_id, handoff.campaign_id, campaign.organisation_
     ON campaign.id = handoff.campaign_id
  WHERE handoff.id = ANY(CAST(:ids AS bigint[]))
 
--- One frozen call whose time has come, held by moving that time: whoever takes it is alone with it until then.
+-- One frozen call whose time has come, held by moving that time: whoever takes it is alone with it until then. Calls that
+-- were under way when their campaign was cancelled are finished like a living worker's; a paused campaign's wait.
 -- name: claim_repeat
 WITH next AS (
     SELECT handoff.id
@@ -133,7 +134,7 @@ WITH next AS (
       JOIN pool
         ON pool.id = handoff.pool_id
      WHERE handoff.repeat_at <= now()
-       AND campaign.state IN ('sending', 'settling')
+       AND campaign.state IN ('sending', 'settling', 'cancelled')
        AND (pool.state = 'active' OR pool.resume_at <= now())
      ORDER BY handoff.repeat_at
      LIMIT 1
