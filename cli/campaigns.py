@@ -10,7 +10,7 @@ import click
 from app.flows import launch as launching
 from app.flows import steer
 from app.models import campaign as campaigns
-from app.models import handoff, outbox
+from app.models import outbox, unknown
 from app.models.outbox import Progress
 from cli.arguments import as_json, find_campaign, owner_of, which
 from cli.process import runtime_of_command
@@ -98,16 +98,16 @@ def status(campaign_id: int, as_json: bool) -> None:
         found = find_campaign(runtime, campaign_id)
         with runtime.db.begin() as conn:
             progress = outbox.progress(conn, campaign_id)
-            unknown = handoff.count_unknown(conn, campaign_id)
+            sums = unknown.count(conn, campaign_id)
     if as_json:
         facts = {"id": found.id, "name": found.name, "state": found.state, "run": found.run, "notice": found.notice}
-        facts |= {"unknown_policy": found.unknown_policy, "unknown_calls": asdict(unknown)}
+        facts |= {"unknown_policy": found.unknown_policy, "unknown_calls": asdict(sums)}
         click.echo(json.dumps(facts | {"exclusions": found.exclusions} | asdict(progress)))
         return
     click.echo(f"{found.name}: {found.state}" + (f" ({found.notice})" if found.notice else ""))
     _print_progress(progress)
-    if unknown.calls:
-        click.echo(f"{say(unknown)} Its policy is to {found.unknown_policy} them.")
+    if sums.calls:
+        click.echo(f"{say(sums)} Its policy is to {found.unknown_policy} them.")
 
 
 def _print_progress(progress: Progress) -> None:

@@ -8,8 +8,8 @@ from datetime import UTC
 import click
 
 from app.flows import unknowns as deciding
-from app.models import handoff
-from app.models.handoff import Unknown, UnknownSums
+from app.models import unknown
+from app.models.unknown import Unknown, UnknownSums
 from cli.arguments import as_json, find_campaign, owner_of, which
 from cli.process import runtime_of_command
 
@@ -28,8 +28,8 @@ def unknowns(campaign_id: int, verdict: str | None, yes: bool, as_json: bool) ->
     with runtime_of_command() as runtime:
         organisation_id = owner_of(runtime, campaign_id)
         with runtime.db.begin() as conn:
-            sums = handoff.count_unknown(conn, campaign_id)
-            calls = handoff.find_unknown(conn, campaign_id, limit=1_000_000 if as_json else FEW)
+            sums = unknown.count(conn, campaign_id)
+            calls = unknown.find(conn, campaign_id, limit=1_000_000 if as_json else FEW)
         if verdict is None:
             _print(sums, calls, as_json)
             return
@@ -51,7 +51,7 @@ def send_failed_again(campaign_id: int, yes: bool) -> None:
     with runtime_of_command() as runtime:
         organisation_id = owner_of(runtime, campaign_id)
         with runtime.db.begin() as conn:
-            failed = handoff.count_failed(conn, campaign_id)
+            failed = unknown.count_failed(conn, campaign_id)
         if not yes and failed.leads:
             twice = f" {failed.left:,} of them may get it twice." if failed.left else ""
             click.confirm(f"{failed.leads:,} leads failed.{twice} Send to them again?", abort=True)

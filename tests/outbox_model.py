@@ -18,7 +18,7 @@ from app.flows.answers import Answer
 from app.flows.compose import Composer
 from app.flows.send_range import Page
 from app.mail import OUTCOMES, Letter
-from app.models import campaign, handoff, ledger, outbox
+from app.models import campaign, ledger, outbox, unknown
 from app.models.event import Fact
 from app.models.handoff import HandOff
 from app.models.outbox import Lease
@@ -267,9 +267,9 @@ class House:
         kinds = {lead_id: next(iter(found)) for lead_id, found in self._outcomes().items()}
         assert len(kinds) == LEADS, f"only {len(kinds)} leads have an outcome"
         with self.clock.db.begin() as conn:
-            unknown = handoff.count_unknown(conn, self.world.campaign_id)
-        assert unknown.leads == sum(kind == "unknown" for kind in kinds.values())
-        assert (self.state == "settling") <= (unknown.leads > 0), "nothing is unknown, and it settles"
+            sums = unknown.count(conn, self.world.campaign_id)
+        assert sums.leads == sum(kind == "unknown" for kind in kinds.values())
+        assert (self.state == "settling") <= (sums.leads > 0), "nothing is unknown, and it settles"
         for lead_id, kind in kinds.items():
             calls = set(self.provider.taken[lead_id])
             if kind in ("refused", "skipped", "cancelled") and not self.asked[lead_id]:

@@ -12,9 +12,9 @@ from werkzeug.wrappers import Response
 
 from app.errors import Conflict
 from app.flows import unknowns
-from app.models import campaign_list, handoff, webhook
+from app.models import campaign_list, unknown, webhook
 from app.models.campaign_list import Line
-from app.models.handoff import Unknown, UnknownSums
+from app.models.unknown import Unknown, UnknownSums
 from app.models.webhook import Lag
 from web.campaign_forms import POLICIES
 from web.context import me, runtime
@@ -58,7 +58,7 @@ class View:
 def unknowns_of(line: Line) -> View:
     """For the campaign's own page: the sums, and the first few calls."""
     with runtime().db.begin() as conn:
-        found = handoff.find_unknown(conn, line.id, limit=FEW)
+        found = unknown.find(conn, line.id, limit=FEW)
     return _view(line, found)
 
 
@@ -72,7 +72,7 @@ def live(campaign_id: int) -> str:
 def index(campaign_id: int) -> str:
     line = _find(campaign_id)
     with runtime().db.begin() as conn:
-        found = handoff.find_unknown(conn, line.id, after_number() or 0, LIMIT + 1)
+        found = unknown.find(conn, line.id, after_number() or 0, LIMIT + 1)
     page = page_of(found, lambda call: call.id)
     return render_template(
         "unknowns/index.html",
@@ -112,7 +112,7 @@ def send_failed_again(campaign_id: int) -> str | Response:
     """Another run for exactly those who failed."""
     line = _find(campaign_id)
     with runtime().db.begin() as conn:
-        failed = handoff.count_failed(conn, line.id)
+        failed = unknown.count_failed(conn, line.id)
     if request.method == "GET":
         return render_template("unknowns/send_failed_again.html", each=line, failed=failed)
     try:
@@ -136,7 +136,7 @@ def _send_again(line: Line, call: Unknown | None) -> Response:
 
 def _view(line: Line, found: Sequence[Unknown]) -> View:
     with runtime().db.begin() as conn:
-        sums = handoff.count_unknown(conn, line.id)
+        sums = unknown.count(conn, line.id)
         lag = webhook.lag(conn, line.pool_id) if line.pool_id else None
         hold = webhook.hold(conn, line.pool_id) if line.pool_id else webhook.SHORTEST_HOLD
     decides = line.state in DECIDING and (line.unknown_policy == "leave" or (line.unknown_policy == "resend" and lag))
@@ -151,7 +151,7 @@ def _call(campaign_id: int) -> Unknown | None:
     if request.values.get("call", "all" if request.method == "GET" else "") == "all":
         return None
     with runtime().db.begin() as conn:
-        return handoff.find_call(conn, campaign_id, request.values.get("call", 0, type=int))
+        return unknown.find_call(conn, campaign_id, request.values.get("call", 0, type=int))
 
 
 def _undecided(view: View, call: Unknown | None) -> int:

@@ -15,8 +15,9 @@ from sqlalchemy import Connection
 from app.errors import Conflict
 from app.flows import finish, resolve
 from app.flows.resolve import UNKNOWN, Verdict
-from app.models import alert, campaign, handoff, webhook
-from app.models.handoff import AGAIN, LEFT, Held
+from app.models import alert, campaign, unknown, webhook
+from app.models.handoff import AGAIN, LEFT
+from app.models.unknown import Held
 from app.runtime import Runtime
 
 STEP: Final = 200  # hand-offs changed in one transaction
@@ -55,7 +56,7 @@ def send_failed_again(runtime: Runtime, organisation_id: int, campaign_id: int) 
     leads, after = 0, 0
     while True:
         with runtime.db.begin() as conn:
-            found = handoff.find_failed(conn, campaign_id, after, STEP)
+            found = unknown.find_failed(conn, campaign_id, after, STEP)
             if not found:
                 break
             leads += _give(conn, found, Verdict(AGAIN), resolve.FAILED)
@@ -71,7 +72,7 @@ def apply_policies(runtime: Runtime) -> int:
     decided, after = 0, 0
     while not runtime.stopping.is_set():
         with runtime.db.begin() as conn:
-            held = handoff.find_held(conn, LEAST_HOLD, after)
+            held = unknown.find_held(conn, LEAST_HOLD, after)
             if not held:
                 break
             after = held[-1].id
@@ -93,7 +94,7 @@ def _apply(conn: Connection, held: Sequence[Held]) -> int:
     decided += _give(conn, chosen["resend"], Verdict(AGAIN), UNKNOWN)
     for campaign_id, calls in waiting.items():
         if calls:
-            leads = handoff.count_unknown(conn, campaign_id).leads
+            leads = unknown.count(conn, campaign_id).leads
             message = f"Of {leads:,} leads it is not known whether the provider took the email."
             alert.raise_alert(conn, alert.Kind.UNKNOWN, campaign_id, message)
     return decided
@@ -118,7 +119,7 @@ def _decide(runtime: Runtime, campaign_id: int, handoff_ids: Sequence[int] | Non
         with runtime.db.begin() as conn:
             leads += _give(conn, find(conn), verdict, UNKNOWN)
     with runtime.db.begin() as conn:
-        if not handoff.count_unknown(conn, campaign_id).calls:
+        if not unknown.count(conn, campaign_id).calls:
             alert.clear(conn, alert.Kind.UNKNOWN, campaign_id)
     finish.try_finish(runtime, campaign_id)
     return leads
@@ -130,7 +131,7 @@ def _steps(campaign_id: int, handoff_ids: Sequence[int] | None) -> Iterator[Call
 
     def next_ones(conn: Connection) -> Sequence[int]:
         nonlocal after
-        found = handoff.find_undecided(conn, campaign_id, after, STEP)
+        found = unknown.find_undecided(conn, campaign_id, after, STEP)
         after = found[-1] if found else -1
         return found if handoff_ids is None else [each for each in found if each in wanted]
 

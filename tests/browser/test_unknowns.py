@@ -6,7 +6,7 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import text
 
 from app.flows import unknowns
-from app.models import handoff
+from app.models import unknown
 from app.runtime import Runtime
 from tests.browser.conftest import DESKTOP, PHONE, shot
 from tests.peers import running_sink
@@ -51,7 +51,7 @@ def test_what_is_unknown_fits_a_phone_and_a_desk(browser_page: Page, runtime: Ru
     campaign_id = unknown_campaign(runtime, people)
     draft = add_draft(runtime, people)
     with runtime.db.begin() as conn:
-        left, call, *_ = handoff.find_undecided(conn, campaign_id)
+        left, call, *_ = unknown.find_undecided(conn, campaign_id)
     unknowns.leave(runtime, people.ours, campaign_id, [left])
     pages = {
         "unknown-campaign": f"/campaigns/{campaign_id}",

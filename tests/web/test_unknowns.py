@@ -13,8 +13,8 @@ from flask import Flask
 from sqlalchemy import text
 
 from app.flows import edit_campaign, pools, send_range, unknowns
-from app.models import campaign_list, handoff, outbox, webhook
-from app.models.handoff import Unknown
+from app.models import campaign_list, outbox, unknown, webhook
+from app.models.unknown import Unknown
 from app.models.webhook import Arrivals
 from app.runtime import Runtime
 from tests.peers import Peer, running_sink
@@ -57,7 +57,7 @@ def settling(runtime: Runtime, people: People, peer: Peer) -> int:
 
 def calls_of(runtime: Runtime, campaign_id: int) -> list[Unknown]:
     with runtime.db.begin() as conn:
-        return handoff.find_unknown(conn, campaign_id)
+        return unknown.find(conn, campaign_id)
 
 
 def webhooks_arrive(runtime: Runtime) -> None:

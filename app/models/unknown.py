@@ -1,0 +1,103 @@
+"""Calls of unknown outcome, and those whose leads failed: what pages list, and what a person or a policy decides on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from app.db import Statements
+from app.errors import NotFound
+
+SQL = Statements("unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A call of unknown outcome, as a campaign's page lists it. `repeat_at`: Millrace asks again by itself."""
+
+    id: int
+    run: int
+    handed_at: datetime
+    unknown_since: datetime | None
+    repeat_at: datetime | None
+    answer: str | None
+    leads: int
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownSums:
+    """Calls of unknown outcome, the leads in them, and how many of the calls are made again under their keys.
+
+    `undecided` are the leads of the other calls, on which a person may decide.
+    """
+
+    calls: int
+    leads: int
+    repeating: int
+    undecided: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSums:
+    """Leads that count as failed; of `left` it was never known whether an earlier call had taken their email."""
+
+    leads: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A call that has stood unknown for longer than the least hold; `arrive`: its pool's webhooks are known to."""
+
+    id: int
+    campaign_id: int
+    pool_id: int
+    policy: str
+    resent: bool
+    arrive: bool
+    age: float
+
+
+def find(conn: Connection, campaign_id: int, after: int = 0, limit: int = 50) -> list[Unknown]:
+    """A campaign's calls of unknown outcome by id, at most `limit` from behind `after` on."""
+    values = {"campaign_id": campaign_id, "after": after, "limit": limit}
+    return [Unknown(*row) for row in conn.execute(SQL.find, values)]
+
+
+def find_call(conn: Connection, campaign_id: int, handoff_id: int) -> Unknown:
+    """One call of a campaign; `leads` is 0 where its outcome is known by now. Raises NotFound."""
+    row = conn.execute(SQL.find_call, {"campaign_id": campaign_id, "id": handoff_id}).first()
+    if row is None:
+        raise NotFound("There is no such call.")
+    return Unknown(*row)
+
+
+def count(conn: Connection, campaign_id: int) -> UnknownSums:
+    """How many calls, and leads in them, a campaign has of which nobody knows what came."""
+    return UnknownSums(*map(int, conn.execute(SQL.count, {"campaign_id": campaign_id}).one()))
+
+
+def find_undecided(conn: Connection, campaign_id: int, after: int = 0, limit: int = 200) -> list[int]:
+    """Calls of unknown outcome that are not made again by themselves, by id from behind `after` on."""
+    values = {"campaign_id": campaign_id, "after": after, "limit": limit}
+    return list(conn.execute(SQL.find_undecided, values).scalars())
+
+
+def find_held(conn: Connection, least: float, after: int = 0, limit: int = 500) -> list[Held]:
+    """Unknown calls of open campaigns, handed over more than `least` seconds ago, by id from behind `after` on."""
+    values = {"least": least, "after": after, "limit": limit}
+    return [Held(*row) for row in conn.execute(SQL.find_held, values)]
+
+
+def count_failed(conn: Connection, campaign_id: int) -> FailedSums:
+    """How many leads of a campaign failed, and of how many of them nobody knows whether they were sent to."""
+    return FailedSums(*map(int, conn.execute(SQL.count_failed, {"campaign_id": campaign_id}).one()))
+
+
+def find_failed(conn: Connection, campaign_id: int, after: int = 0, limit: int = 200) -> list[int]:
+    """Calls with leads that count as failed, by id from behind `after` on."""
+    values = {"campaign_id": campaign_id, "after": after, "limit": limit}
+    return list(conn.execute(SQL.find_failed, values).scalars())
