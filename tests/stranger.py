@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.errors import ProviderDown, ProviderRefusesUs, ProviderUnsure
-from app.mail import Accepted, Batch, Capabilities, Deferred, Outcome, Refused, Unsure
+from app.mail import Accepted, Batch, Capabilities, Deferred, Kind, Outcome, Refused, Unsure
 
 TAKEN = "sux"  # letters of a mood that take the email
 WHOLE = ("", "lost", "breaks", "short", "unsure", "down", "later", "busy", "refuses")
@@ -31,7 +31,7 @@ class Stranger:
     """An account. `idempotent_for` in seconds: a call under a known key is answered with what came of the first."""
 
     def __init__(self, idempotent_for: float = 0.0, batch: int = 50) -> None:
-        self.capabilities = Capabilities(batch=batch, distinct_body=True, idempotent_for=idempotent_for)
+        self.capabilities = Capabilities(batch=batch, distinct_body=True, idempotent_for=idempotent_for, lookup=True)
         self.moods: list[Mood] = []
         self.calls: list[Batch] = []
         self.taken: defaultdict[int, list[int]] = defaultdict(list)  # lead -> hand-offs, one for every email
@@ -66,6 +66,11 @@ class Stranger:
             case "short":
                 return outcomes[:-1]
         return outcomes
+
+    def look_up(self, handoff_id: int, key: UUID, lead_ids: Sequence[int]) -> dict[int, Kind]:
+        """The truth, of those that it took."""
+        taken = [lead_id for lead_id in lead_ids if handoff_id in self.taken[lead_id]]
+        return {lead_id: Kind.REFUSED if lead_id in self.dropped else Kind.SENT for lead_id in taken}
 
     def close(self) -> None:
         """There is nothing to hang up."""

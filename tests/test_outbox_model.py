@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from app.config import Settings
 from app.errors import Conflict
-from app.flows import finish, pools, repeat, rescue, resolve, steer, unknowns
+from app.flows import finish, look_up, pools, repeat, rescue, resolve, steer, unknowns
 from app.flows.resolve import Evidence
 from app.mail import Kind
 from tests import moves
@@ -120,6 +120,12 @@ class Outbox(RuleBasedStateMachine):
         self.house.provider.behave(moods)
         self.house.make_due()
         repeat.repeat_due(self.house.workers[number])
+
+    @precondition(lambda self: self.house.now.unknown)
+    @rule()
+    def the_provider_is_asked_what_it_took(self) -> None:
+        self.house.run("UPDATE handoff SET look_up_at = now() WHERE look_up_at IS NOT NULL")
+        look_up.look_up_due(self.house.clock)
 
     @precondition(lambda self: self.house.now.handed_over)
     @rule(which=st.lists(ANY, min_size=1, max_size=3), dropped=st.booleans())
