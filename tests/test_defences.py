@@ -11,10 +11,11 @@ from sqlalchemy import text
 
 from app.config import Settings
 from app.flows import launch, repeat, send_range
-from app.mail import Batch, Outcome
+from app.mail import Accepted, Batch, Outcome
+from app.models import campaign, pool
 from app.runtime import Runtime
 from tests import world
-from tests.sending_world import claim, later, one, query, sums
+from tests.sending_world import claim, hand_over, later, one, query, settle_with, sums
 from tests.stranger import Mood, Stranger
 from tests.world import World
 
@@ -118,3 +119,34 @@ def test_the_day_after_which_leads_fail_does_not_begin_while_the_provider_is_dow
     send_range.drain(runtime)
     begun = query(runtime, "SELECT lead_ids[1], deferred_since IS NOT NULL FROM outbox WHERE parent_id > 0 ORDER BY 1")
     assert begun == [(1, False), (11, True)]
+
+
+def test_of_two_workers_that_see_a_pool_at_the_same_moment_one_tries_it(runtime: Runtime) -> None:
+    built = launched(runtime, Stranger())
+    with runtime.db.begin() as conn:
+        pool.break_off(conn, built.pool_id, "503", None, probe=False)
+    later(runtime, 60)
+    with runtime.db.begin() as conn:
+        assert [choice.probe for choice in campaign.pick(conn)] == [True]  # both see this
+    with runtime.db.begin() as conn:
+        assert pool.begin_probe(conn, built.pool_id, 60.0)
+    with runtime.db.begin() as conn:
+        assert not pool.begin_probe(conn, built.pool_id, 60.0)
+
+
+def test_an_old_page_that_comes_in_well_does_not_stand_in_for_a_try(runtime: Runtime) -> None:
+    launched(runtime, Stranger(), leads=10)
+    page, handoffs = hand_over(runtime)
+    with runtime.db.begin() as conn:
+        pool.break_off(conn, page.sending.pool_id, "503", None, probe=False)
+    later(runtime, 60)
+    settle_with(runtime, page, handoffs, [Accepted("ref")] * 10)
+    assert one(runtime, "SELECT state FROM pool") == {"state": "paused"}
+
+
+def test_a_pool_is_not_opened_before_the_time_that_its_provider_named(runtime: Runtime) -> None:
+    built = launched(runtime, Stranger())
+    with runtime.db.begin() as conn:
+        pool.break_off(conn, built.pool_id, "429", 600.0, probe=False)
+        pool.revive(conn, built.pool_id)  # the answer to a call that was made before it was told to wait
+    assert one(runtime, "SELECT state FROM pool") == {"state": "paused"}

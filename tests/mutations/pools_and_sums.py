@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.mutations.mutation import SEND, SENDING, SETTLE, Mutation
+from tests.mutations.mutation import DEFENCES, SEND, SENDING, SETTLE, Mutation
 
 POOLS_AND_SUMS: Final = (
     Mutation(
         "probes_without_limit",
         "While a provider is down, one worker at a time tries it",
-        SEND,
+        "app/models/pool.py",
         (
             (
-                "            if choice.probe and not pool.begin_probe(conn, choice.pool_id, seconds):\n",
-                "            if choice.probe and pool.begin_probe(conn, choice.pool_id, seconds) is None:\n",
+                'return conn.execute(SQL.begin_probe, {"pool_id": pool_id, "lease": lease}).first() is not None',
+                "return True",
             ),
         ),
         ("tests/test_breaker.py::test_one_batch_and_no_more_tries_whether_it_is_back",),
+    ),
+    Mutation(
+        "two_probes_at_once",
+        "Of two workers that see the pool at the same moment, one tries it",
+        "app/models/pool.sql",
+        (("   AND (probe_until IS NULL OR probe_until < now())\n", ""),),
+        (f"{DEFENCES}::test_of_two_workers_that_see_a_pool_at_the_same_moment_one_tries_it",),
     ),
     Mutation(
         "probe_of_a_whole_range",
@@ -28,7 +35,7 @@ POOLS_AND_SUMS: Final = (
     ),
     Mutation(
         "late_success_revives",
-        "An old page that comes in well does not open a pool that was told to wait",
+        "Only a try opens a pool again: an old page that comes in well does not",
         SETTLE,
         (
             (
@@ -36,7 +43,19 @@ POOLS_AND_SUMS: Final = (
                 "        case None if tally.settled and not tally.calls_not_made:\n",
             ),
         ),
-        ("tests/test_breaker.py::test_an_old_page_that_comes_in_well_does_not_open_a_pool_that_was_told_to_wait",),
+        (f"{DEFENCES}::test_an_old_page_that_comes_in_well_does_not_stand_in_for_a_try",),
+    ),
+    Mutation(
+        "revived_before_its_time",
+        "A pool that was told to wait is not opened before",
+        "app/models/pool.sql",
+        (
+            (
+                "   AND state = 'paused'\n   AND resume_at <= now()\nRETURNING id\n\n-- A person",
+                "   AND state = 'paused'\nRETURNING id\n\n-- A person",
+            ),
+        ),
+        (f"{DEFENCES}::test_a_pool_is_not_opened_before_the_time_that_its_provider_named",),
     ),
     Mutation(
         "finished_uncompared",
