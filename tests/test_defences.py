@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import text
 
 from app.config import Settings
+from app.errors import ProviderDown
 from app.flows import launch, repeat, send_range
 from app.mail import Accepted, Batch, Outcome
 from app.models import campaign, pool
 from app.runtime import Runtime
 from tests import world
-from tests.sending_world import claim, hand_over, later, one, query, settle_with, sums
+from tests.sending_world import claim, hand_over, later, lose_the_lease, one, query, settle_with, sums
 from tests.stranger import Mood, Stranger
 from tests.world import World
 
@@ -150,3 +151,33 @@ def test_a_pool_is_not_opened_before_the_time_that_its_provider_named(runtime: R
         pool.break_off(conn, built.pool_id, "429", 600.0, probe=False)
         pool.revive(conn, built.pool_id)  # the answer to a call that was made before it was told to wait
     assert one(runtime, "SELECT state FROM pool") == {"state": "paused"}
+
+
+def test_a_worker_that_wakes_after_its_call_was_made_again_in_vain_puts_nobody_off(runtime: Runtime) -> None:
+    stranger = Stranger(idempotent_for=3600.0)
+    built = launched(runtime, stranger, leads=10)
+    page, handoffs = hand_over(runtime)  # stopped here: the provider has not heard of it
+    lose_the_lease(runtime)
+    stranger.behave([Mood("s", "lost"), Mood()])
+    repeat.repeat_due(runtime)  # taken, and the answer was lost
+    later(runtime, 3600)
+    repeat.repeat_due(runtime)  # the key is too old
+    settle_with(runtime, page, handoffs, ProviderDown("the call was not begun in time", passing=True))
+    later(runtime, 60)
+    send_range.drain(runtime)
+    assert sums(runtime, built.campaign_id) == {"unknown": 10}
+    assert max(map(len, stranger.taken.values())) == 1
+
+
+def test_whom_a_repeat_is_unsure_of_is_not_put_off_by_a_worker_that_wakes(runtime: Runtime) -> None:
+    stranger = Stranger(idempotent_for=3600.0)
+    built = launched(runtime, stranger, leads=10)
+    page, handoffs = hand_over(runtime)
+    lose_the_lease(runtime)
+    stranger.behave([Mood("ud"), Mood()])
+    repeat.repeat_due(runtime)
+    settle_with(runtime, page, handoffs, ProviderDown("the call was not begun in time", passing=True))
+    later(runtime, 120)
+    send_range.drain(runtime)
+    assert sums(runtime, built.campaign_id) == {"sent": 5, "unknown": 5}
+    assert max(map(len, stranger.taken.values())) == 1

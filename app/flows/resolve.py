@@ -54,13 +54,14 @@ Verdicts = Mapping[int, Mapping[int, Verdict]]  # hand-off -> lead -> verdict
 def resolve(conn: Connection, verdicts: Verdicts, *, over: str = UNKNOWN, repeated: bool = False) -> int:
     """Give leads the outcomes that they turned out to have, where they still have one of the letters `over`; how many.
 
-    What was put off is left unknown while its call will be made again under its key, for it would be mailed by both;
-    unless it is that very repeat that says so (`repeated`): its call is never made again then.
+    What was put off is left unknown while its call will be made again under its key, for it would be mailed by both; and
+    once it was made again, for the repeat may have been taken though the first call was not. Unless that very repeat
+    says so (`repeated`): its call is never made again then.
     """
     resolved = 0
     for standing in lock(conn, verdicts):
         _alarm_doubles(conn, standing, verdicts[standing.id])
-        held = replace(standing, repeats=standing.repeats and not repeated)
+        held = replace(standing, repeats=False, repeated=False) if repeated else standing
         resolved += _resolve(conn, held, verdicts[standing.id], over)
     return resolved
 
@@ -79,6 +80,8 @@ def _resolve(conn: Connection, standing: Standing, verdicts: Mapping[int, Verdic
         if verdict is None or letters[place] not in (SUPPOSED if verdict.letter == SENT else over):
             continue
         if standing.repeats and verdict.letter in (DEFERRED, AGAIN):
+            continue
+        if standing.repeated and verdict.letter == DEFERRED:
             continue
         changed[lead_id] = (letters[place], verdict)
         letters[place] = verdict.letter

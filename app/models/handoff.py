@@ -59,7 +59,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A call and what is known of it; `repeats` while it will be made again under its key."""
+    """A call and what is known of it; `repeats` while it will be made again under its key, `repeated` once it was."""
 
     id: int
     range_id: int
@@ -70,6 +70,7 @@ class Standing:
     lead_ids: list[int]
     letters: str
     repeats: bool
+    repeated: bool
 
 
 @dataclass(frozen=True, slots=True)

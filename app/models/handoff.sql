@@ -65,7 +65,8 @@ UPDATE handoff
               AND state = 'handed'
        ) AS known
  WHERE handoff.id = known.id
-RETURNING handoff.id, range_id, campaign_id, run, variant, pool_id, lead_ids, outcomes, repeat_at IS NOT NULL AS repeats
+RETURNING handoff.id, range_id, campaign_id, run, variant, pool_id, lead_ids, outcomes, repeat_at IS NOT NULL AS repeats,
+          handoff.repeats > 0 AS repeated
 
 -- name: read_handed
 SELECT id, key, lead_ids
@@ -81,7 +82,8 @@ SELECT DISTINCT range_id
 
 -- Their ranges are locked already (outbox.lock): of two that resolve the same, the second sees what the first wrote.
 -- name: lock
-SELECT id, range_id, campaign_id, run, variant, pool_id, lead_ids, coalesce(outcomes, ''), repeat_at IS NOT NULL
+SELECT id, range_id, campaign_id, run, variant, pool_id, lead_ids, coalesce(outcomes, ''), repeat_at IS NOT NULL,
+       repeats > 0
   FROM handoff
  WHERE id = ANY(CAST(:ids AS bigint[]))
  ORDER BY id

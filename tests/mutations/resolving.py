@@ -90,6 +90,16 @@ RESOLVING: Final = (
         ("tests/test_repeat.py::test_a_late_answer_that_put_leads_off_does_not_double_what_the_repeat_sends",),
     ),
     Mutation(
+        "late_deferral_after_a_repeat",
+        "Nor are leads of a call that was made again: the repeat may have been taken",
+        RESOLVE,
+        (("        if standing.repeated and verdict.letter == DEFERRED:\n            continue\n", ""),),
+        (
+            f"{DEFENCES}::test_a_worker_that_wakes_after_its_call_was_made_again_in_vain_puts_nobody_off",
+            f"{DEFENCES}::test_whom_a_repeat_is_unsure_of_is_not_put_off_by_a_worker_that_wakes",
+        ),
+    ),
+    Mutation(
         "evidence_of_another_pool",
         "A pool's webhooks prove nothing about another's emails",
         RESOLVE,
