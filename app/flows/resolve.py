@@ -54,9 +54,9 @@ Verdicts = Mapping[int, Mapping[int, Verdict]]  # hand-off -> lead -> verdict
 def resolve(conn: Connection, verdicts: Verdicts, *, over: str = UNKNOWN, repeated: bool = False) -> int:
     """Give leads the outcomes that they turned out to have, where they still have one of the letters `over`; how many.
 
-    What was put off is left unknown while its call will be made again under its key, for it would be mailed by both; and
-    once it was made again, for the repeat may have been taken though the first call was not. Unless that very repeat
-    says so (`repeated`): its call is never made again then.
+    What was put off is left unknown while its call will be made again under its key, for it would be mailed by both;
+    and once it was made again, for the repeat may have been taken though the first call was not. Unless that very
+    repeat says so (`repeated`): its call is never made again then.
     """
     resolved = 0
     for standing in lock(conn, verdicts):
