@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from app.errors import LeaseLost, ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure, Unavailable
 from app.flows import finish, settle
@@ -114,7 +115,10 @@ def send(runtime: Runtime, page: Page) -> None:
         return
     answers = _call(runtime, page, composer, handoffs, letters, begun)
     settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, answers)
-    finish.try_finish(runtime, page.sending.campaign_id)
+    try:
+        finish.try_finish(runtime, page.sending.campaign_id)
+    except DBAPIError:  # the page is settled all the same, and the clock finishes campaigns too
+        log.warning("campaign %s is left to the clock to finish", page.sending.campaign_id, exc_info=True)
 
 
 def _give_back(runtime: Runtime, lease: Lease, error: Exception) -> None:
