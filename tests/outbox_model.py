@@ -73,6 +73,11 @@ class Hand:
     answers: list[Answer] | None = None
     begun: float = 0.0  # monotonic seconds
 
+    @property
+    def stage(self) -> int:
+        """Steps taken since the claim: 1 loaded, 2 handed over, 3 called."""
+        return sum(each is not None for each in (self.page, self.handoffs, self.answers))
+
 
 class House:
     """One database, two workers and a clock; `furnish` makes it new."""
@@ -170,7 +175,10 @@ class House:
 
     def end_lease(self, range_id: int) -> None:
         """So much time passes that this lease runs out; whoever holds the range has slept."""
-        self.run("UPDATE outbox SET lease_until = now() - interval '1 second' WHERE id = :id", id=range_id)
+        self.run(
+            "UPDATE outbox SET lease_until = now() - interval '1 second' WHERE id = :id AND state = 'leased'",
+            id=range_id,
+        )
         for hand in self.hands:
             if hand is not None and hand.lease.range_id == range_id:
                 hand.begun -= self.clock.settings.lease
