@@ -15,7 +15,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 from sqlalchemy import Connection, TextClause, create_engine, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg as psycopg_dialect
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import NullPool
 
@@ -26,7 +26,8 @@ _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 _TRAILING_COMMENTS = re.compile(r"(\n--[^\n]*|\s)*\Z")
 set_json_loads(orjson.loads)  # a page reads a thousand leads' attributes
 # SQLSTATE classes that mean "the server is away or full", not "the statement is wrong" (PostgreSQL manual, appendix A).
-_AWAY = ("08", "53", "57P")
+# 25006: a primary that was demoted, and takes no write any more.
+_AWAY = ("08", "53", "57P", "25006")
 
 
 class Base(DeclarativeBase):
@@ -106,11 +107,11 @@ def _availability() -> Iterator[None]:
         yield
     except PoolTimeout as error:
         raise Unavailable("The database cannot be reached.") from error
-    except (OperationalError, InterfaceError) as error:
+    except DBAPIError as error:
         if _is_away(error.orig):
             raise Unavailable("The database cannot be reached.") from error
         raise
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         if _is_away(error):
             raise Unavailable("The database cannot be reached.") from error
         raise
@@ -118,7 +119,9 @@ def _availability() -> Iterator[None]:
 
 def _is_away(error: BaseException | None) -> bool:
     state = getattr(error, "sqlstate", None)
-    return state is None or state.startswith(_AWAY)
+    if state is None:  # the server said nothing: it is gone, or the driver itself found fault with what it was given
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return bool(state.startswith(_AWAY))
 
 
 def driver(connection: Connection) -> psycopg.Connection[tuple[object, ...]]:

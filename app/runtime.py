@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 from app.config import Settings
 from app.db import Database
+from app.models.outbox import Lease
 from app.providers import Provider, open_provider
 from app.signing import Signer, Vault
 
@@ -37,6 +39,7 @@ class Runtime:
         self.signer = Signer(settings.secret_key)
         self.vault = Vault(settings.secret_key)
         self.stopping = threading.Event()
+        self.kept: deque[Lease] = deque()  # ranges in hand when the database went away
         self._ring = ring
         self._calls: ThreadPoolExecutor | None = None
         self._providers: dict[bytes, Provider] = {}

@@ -127,6 +127,13 @@ def test_the_longest_time_that_a_provider_named_is_kept(runtime: Runtime, peer: 
     assert one(runtime, BREAKER)["wait"] == 600
 
 
+def test_a_provider_that_names_hours_is_left_alone_for_hours(runtime: Runtime, peer: Peer) -> None:
+    launched(runtime, peer, leads=50)
+    page, handoffs = hand_over(runtime)
+    settle_with(runtime, page, handoffs, ProviderDown("HTTP 429", retry_in=7200.0))
+    assert one(runtime, BREAKER)["wait"] == 7200
+
+
 def test_a_probe_whose_worker_died_is_followed_by_another(runtime: Runtime, peer: Peer) -> None:
     peer.behave(down=1.0)
     launched(runtime, peer, leads=300)

@@ -98,7 +98,7 @@ def test_a_worker_that_lost_its_lease_can_neither_hand_over_nor_settle(database:
     time.sleep(0.1)
     with database.begin() as conn:
         assert outbox.expired(conn) == [slow.range_id]
-        assert outbox.rescue(conn, slow.range_id, 0, 0, most_crashes=3) == "ready"
+        assert outbox.rescue(conn, slow.range_id, Counts(), 3) == "ready"
     quick = claim(database, sending.campaign_id)
     assert quick is not None and quick.fence > slow.fence
     with pytest.raises(LeaseLost), database.begin() as conn:
@@ -133,7 +133,7 @@ def test_a_range_on_which_three_workers_died_is_quarantined(database: Database, 
         assert lease is not None
         time.sleep(0.05)
         with database.begin() as conn:
-            states.append(outbox.rescue(conn, lease.range_id, 0, 0, most_crashes=3))
+            states.append(outbox.rescue(conn, lease.range_id, Counts(), 3))
             conn.execute(text("UPDATE outbox SET due_at = now()"))
     assert states == ["ready", "ready", "quarantined"]
     assert claim(database, sending.campaign_id) is None
@@ -146,7 +146,7 @@ def test_a_lease_that_still_runs_cannot_be_rescued(database: Database, sending: 
     assert lease is not None
     with database.begin() as conn:
         assert outbox.expired(conn) == []
-        assert outbox.rescue(conn, lease.range_id, 0, 0, most_crashes=3) is None
+        assert outbox.rescue(conn, lease.range_id, Counts(), 3) is None
 
 
 def test_a_small_campaign_is_served_in_the_middle_of_a_large_one(database: Database, sending: World) -> None:

@@ -107,7 +107,34 @@ def test_what_was_sent_or_refused_is_left_alone(runtime: Runtime, peer: Peer) ->
     page, [call] = hand_over(runtime)
     settle_with(runtime, page, [call], [Accepted("ref"), Refused("550 no")])
     assert tell(runtime, built, call, call.lead_ids) == 0
-    assert tell(runtime, built, call, call.lead_ids, Kind.REFUSED) == 0
+    assert sums(runtime, built.campaign_id) == {"sent": 1, "refused": 1}
+
+
+@pytest.mark.parametrize(
+    "order", [[Kind.SENT, Kind.REFUSED], [Kind.REFUSED, Kind.SENT]], ids=["then dropped", "dropped"]
+)
+@pytest.mark.parametrize("early", [False, True], ids=["late", "early"])
+def test_that_an_email_was_dropped_is_the_last_word_whichever_webhook_comes_first(
+    runtime: Runtime, peer: Peer, order: list[Kind], early: bool
+) -> None:
+    built = launched(runtime, peer, leads=2)
+    page, [call] = hand_over(runtime)
+    if not early:
+        settle_with(runtime, page, [call], LOST)
+    for kind in order:
+        tell(runtime, built, call, call.lead_ids[:1], kind)
+    if early:
+        lose_the_lease(runtime)
+    assert sums(runtime, built.campaign_id) == {"refused": 1, "unknown": 1}
+    kept = {kind: leads for kind, leads in events(runtime, built.campaign_id).items() if leads}
+    assert kept == {"refused": 1, "unknown": 1}
+
+
+def test_a_drop_that_is_known_before_the_answer_holds_against_it(runtime: Runtime, peer: Peer) -> None:
+    built = launched(runtime, peer, leads=2)
+    page, [call] = hand_over(runtime)
+    tell(runtime, built, call, call.lead_ids[:1], Kind.REFUSED)
+    settle_with(runtime, page, [call], [Accepted("ref"), Accepted("ref")])
     assert sums(runtime, built.campaign_id) == {"sent": 1, "refused": 1}
 
 

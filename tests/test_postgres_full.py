@@ -14,10 +14,11 @@ import pytest
 from app.config import Settings
 from app.errors import Unavailable
 from app.flows import launch, rescue, send_range
+from app.mail import Accepted
 from app.runtime import Runtime
 from tests import world
 from tests.peers import Peer, running_sink
-from tests.sending_world import launched, lose_the_lease, sums
+from tests.sending_world import hand_over, launched, lose_the_lease, settle_with, sums
 from tests.test_sending import state
 
 # What the server says when a write finds no room, raised where a real one would be.
@@ -96,6 +97,31 @@ def test_a_process_that_must_end_before_there_is_room_leaves_unknowns_and_no_sil
             send_range.drain(runtime)
     lose_the_lease(runtime)
     assert sums(runtime, built.campaign_id) == {"unknown": 100}
+
+
+def test_answers_outlive_a_server_that_takes_no_writes_for_a_while(runtime: Runtime, peer: Peer) -> None:
+    built = launched(runtime, peer, leads=50)
+    page, handoffs = hand_over(runtime)
+    with psycopg.connect(runtime.settings.database_url, autocommit=True) as admin:
+        name = admin.info.dbname
+        admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')  # as after a failover
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE 'millrace%'"
+        )
+
+        def promote() -> None:
+            with psycopg.connect(runtime.settings.database_url, autocommit=True) as again:
+                again.execute("SET default_transaction_read_only = off")
+                again.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = off')
+                again.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND application_name LIKE 'millrace%'"
+                )
+
+        threading.Timer(5.0, promote).start()
+        settle_with(runtime, page, handoffs, [Accepted("ref")] * 50)
+    assert sums(runtime, built.campaign_id) == {"sent": 50}
 
 
 def test_too_many_connections_are_waited_out(settings: Settings, peer: Peer) -> None:

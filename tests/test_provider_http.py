@@ -88,11 +88,17 @@ def test_a_429_says_when_to_come_back() -> None:
 
 
 def test_retry_after_is_read_as_seconds_and_as_a_date() -> None:
-    assert retry_after("7200") == 7200.0
-    in_an_hour = retry_after(format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True))
+    assert retry_after({"retry-after": "7200"}) == 7200.0
+    in_an_hour = retry_after({"retry-after": format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)})
     assert in_an_hour is not None and 3590 < in_an_hour <= 3600
-    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert [retry_after(value) for value in (None, "", "soon", "-1", "1e9", "NaN")] == [None] * 6
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+    assert retry_after({}) is None
+    assert [retry_after({"retry-after": value}) for value in ("", "soon", "-1", "1e9", "NaN")] == [None] * 5
+
+
+def test_a_date_to_retry_after_is_read_by_the_providers_own_clock() -> None:
+    theirs = {"date": "Wed, 21 Oct 2015 07:28:00 GMT", "retry-after": "Wed, 21 Oct 2015 07:38:00 GMT"}
+    assert retry_after(theirs) == 600.0
 
 
 def test_a_definite_refusal_of_one_letter_is_its_outcome() -> None:

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from app.config import Settings
-from app.flows import finish, reconcile, send_range
+from app.errors import ProviderDown
+from app.flows import finish, reconcile, send_range, steer
 from app.mail import Accepted, Kind
 from app.models import event
 from app.models.event import Fact
@@ -136,6 +137,17 @@ def test_a_stranger_in_the_record_is_named_and_left_alone(runtime: Runtime, unfi
     later(runtime, 700)
     assert finish.finish_due(runtime) == 1
     assert query(runtime, "SELECT cleared_at IS NOT NULL FROM alert WHERE kind = 'sums_differ'") == [(True,)]
+
+
+def test_a_range_that_was_taken_back_can_be_counted_anew(runtime: Runtime, peer: Peer) -> None:
+    built = launched(runtime, peer, leads=50)
+    page, handoffs = hand_over(runtime)
+    settle_with(runtime, page, handoffs, ProviderDown("HTTP 503"))
+    steer.cancel(runtime, built.organisation_id, built.campaign_id)
+    steer.close_cancelled(runtime)
+    change(runtime, "UPDATE outbox SET cancelled = 49, skipped = 1")
+    finish.mend_now(runtime, built.campaign_id)
+    assert sums(runtime, built.campaign_id) == {"cancelled": 50}
 
 
 def test_open_leads_are_no_difference(runtime: Runtime, peer: Peer) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from app.config import Settings
-from app.flows import pools, repeat, send_range, steer
-from app.flows.frozen import freeze, thaw
+from app.errors import ProviderUnsure
+from app.flows import finish, pools, repeat, rescue, send_range, steer, unknowns
+from app.flows.frozen import MARGIN, freeze, thaw
 from app.mail import Accepted, Deferred, Letter, Unsure
+from app.models import handoff, pool
 from app.models.campaign import Sending
+from app.providers.http import Http
 from app.runtime import Runtime
 from tests.peers import Peer, running_sink
 from tests.sending_world import (
@@ -90,7 +94,7 @@ def test_a_call_whose_key_is_too_old_is_not_made_again(runtime: Runtime, peer: P
     built = launched(runtime, peer, more=KEYS)
     send_range.drain(runtime)
     peer.behave(unsure=0.0)
-    later(runtime, 3600 - repeat.MARGIN - 30)
+    later(runtime, 3600 - MARGIN - 30)
     calls = peer.sink.book.stats()["calls"]
     assert repeat.repeat_due(runtime) == 2
     assert peer.sink.book.stats()["calls"] == calls
@@ -200,6 +204,108 @@ def test_a_call_of_which_some_leads_wait_in_a_later_range_is_not_made_again(runt
     later(runtime, 30)
     assert repeat.repeat_due(runtime) == 0
     assert sums(runtime, built.campaign_id) == {"sent": 1, "unknown": 1, "open": 1}
+
+
+def test_a_call_that_was_halved_is_not_made_again_as_a_whole(
+    runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = launched(runtime, peer, leads=50, more=KEYS)
+    post, calls = Http.post, []
+
+    def pass_the_second_time(self: Http, *args: Any) -> Any:
+        """The whole is refused for a reason that passes; its halves are taken, and the second's reply is lost."""
+        calls.append(args)
+        peer.behave(strict=True, refuse=1.0 if len(calls) == 1 else 0.0)
+        answer = post(self, *args)
+        if len(calls) == 3:
+            raise ProviderUnsure("the reply was lost")
+        return answer
+
+    monkeypatch.setattr(Http, "post", pass_the_second_time)
+    send_range.drain(runtime)
+    assert letters_of(runtime) == ["s" * 25 + "u" * 25]
+    later(runtime, 60)
+    assert repeat.repeat_due(runtime) == 0
+    assert sums(runtime, built.campaign_id) == {"sent": 25, "unknown": 25}
+    assert peer.sink.book.stats()["duplicates"] == 0
+
+
+def test_a_repeat_that_slept_puts_nobody_off_whom_a_later_repeat_may_have_mailed(runtime: Runtime, peer: Peer) -> None:
+    launched(runtime, peer, leads=50, more=KEYS)
+    hand_over(runtime)
+    lose_the_lease(runtime)
+    with runtime.db.begin() as conn:
+        asleep = handoff.claim_repeat(conn, 60)
+    assert asleep is not None
+    later(runtime, 70)
+    peer.behave(unsure=1.0)
+    assert repeat.repeat_due(runtime) == 1  # taken, and its reply lost
+    peer.behave(unsure=0.0)
+    with runtime.db.begin() as conn:
+        assert repeat.resolve_with(conn, asleep, [Deferred("later")] * 50) == 0
+    later(runtime, 120)
+    send_range.drain(runtime)
+    repeat.repeat_due(runtime)
+    assert peer.sink.book.stats()["duplicates"] == 0
+    assert letters_of(runtime) == ["s" * 50]
+
+
+def test_a_call_that_nobody_could_repeat_is_given_up_with_its_key_and_can_be_decided_on(
+    runtime: Runtime, peer: Peer
+) -> None:
+    built = launched(runtime, peer, leads=200, more=KEYS)
+    hand_over(runtime)
+    lose_the_lease(runtime)
+    steer.pause(runtime, built.organisation_id, built.campaign_id)
+    with runtime.db.begin() as conn:
+        pool.pause(conn, built.pool_id, "the key was refused")
+    assert repeat.repeat_due(runtime) == 0
+    assert unknowns.leave(runtime, built.organisation_id, built.campaign_id) == 0
+    later(runtime, 3600)
+    repeat.repeat_due(runtime)
+    assert peer.sink.book.stats()["calls"] == 0
+    assert unknowns.leave(runtime, built.organisation_id, built.campaign_id) == 100
+
+
+def test_a_finished_campaigns_lost_calls_are_still_cleared_up(runtime: Runtime, peer: Peer) -> None:
+    built = launched(runtime, peer, leads=50, more="?idempotent=604800")
+    hand_over(runtime)
+    lose_the_lease(runtime)
+    with runtime.db.begin() as conn:
+        pool.pause(conn, built.pool_id, "the key was refused")
+    finish.try_finish(runtime, built.campaign_id)
+    later(runtime, 86_500)
+    finish.finish_due(runtime)
+    assert state(runtime, built.campaign_id) == "finished"
+    pools.resume_pool(runtime, built.organisation_id, built.pool_id)
+    repeat.repeat_due(runtime)
+    assert sums(runtime, built.campaign_id) == {"sent": 50}
+
+
+def test_long_after_a_cancel_nobody_is_mailed_by_a_repeat(runtime: Runtime, peer: Peer) -> None:
+    built = launched(runtime, peer, leads=50, more=KEYS)
+    hand_over(runtime)
+    lose_the_lease(runtime)
+    steer.cancel(runtime, built.organisation_id, built.campaign_id)
+    later(runtime, repeat.CANCELLED_FOR + 10)
+    repeat.repeat_due(runtime)
+    assert peer.sink.book.stats()["calls"] == 0
+    assert unknowns.leave(runtime, built.organisation_id, built.campaign_id) == 50
+
+
+def test_a_pool_that_swallows_repeats_is_left_alone(runtime: Runtime, peer: Peer) -> None:
+    launched(runtime, peer, leads=1000, more=KEYS)
+    for _ in range(10):
+        hand_over(runtime)
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE outbox SET lease_until = now() - interval '1 second' WHERE state = 'leased'"))
+    rescue.rescue_expired(runtime)
+    peer.behave(unsure=1.0, unsure_how="error")
+    assert repeat.repeat_due(runtime) <= repeat.AT_ONCE
+    assert query(runtime, "SELECT state, failures FROM pool") == [("paused", 1)]
+    later(runtime, 40)
+    assert repeat.repeat_due(runtime) == 1  # one alone tries whether it is back
+    assert query(runtime, "SELECT state, failures FROM pool") == [("paused", 2)]
 
 
 def test_what_the_repeat_put_off_goes_later(runtime: Runtime, peer: Peer) -> None:

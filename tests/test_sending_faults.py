@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -160,10 +161,10 @@ def test_a_provider_that_says_at_once_again_and_again_is_not_asked_in_a_loop(run
     assert wait > 0.5
 
 
-def test_a_wait_of_years_is_an_hour() -> None:
+def test_a_wait_of_years_is_a_day() -> None:
     tally = read_all(ProviderDown("later", retry_in=999_999_999.0))
-    assert [wait.seconds for wait in tally.later] == [3600.0]
-    assert tally.pause == answers.Pause("later", 3600.0)
+    assert [wait.seconds for wait in tally.later] == [86400.0]
+    assert tally.pause == answers.Pause("later", 86400.0)
 
 
 def test_our_own_crowding_does_not_stop_a_pool() -> None:
@@ -332,6 +333,56 @@ def test_a_process_whose_threads_take_nothing_more_has_sent_nothing(runtime: Run
     assert progress(runtime, built.campaign_id).open == 100
     with runtime.db.begin() as conn:
         assert world.row(conn, "SELECT state, position FROM outbox") == {"state": "ready", "position": 0}
+
+
+def test_a_database_that_is_away_for_moments_counts_as_nobodys_death(
+    runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = launched(runtime, peer)
+    really = send_range.load
+    for _ in range(rescue.MOST_CRASHES + 1):
+        monkeypatch.setattr(send_range, "load", lambda *_: (_ for _ in ()).throw(Unavailable("away")))
+        with pytest.raises(Unavailable):
+            send_range.drain(runtime)
+    monkeypatch.setattr(send_range, "load", really)
+    assert send_range.drain(runtime) == 1
+    with runtime.db.begin() as conn:
+        assert world.row(conn, "SELECT state, crashes FROM outbox") == {"state": "done", "crashes": 0}
+    assert progress(runtime, built.campaign_id).sent == 100
+
+
+def test_a_hand_over_that_is_still_being_committed_is_waited_for(
+    runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = launched(runtime, peer, leads=50)
+    page = claim(runtime)
+    letters, skipped = send_range.compose_page(send_range.composer_of(runtime, page.sending), page)
+    begin, cut = runtime.db.begin, []
+
+    def cut_the_line_once() -> object:
+        if not cut:
+            cut.append(True)
+            raise Unavailable("the line was cut, and the server works on")
+        return begin()
+
+    with runtime.db.engine.connect() as conn, conn.begin() as first:
+        send_range._write(runtime, conn, page, letters, skipped)
+        threading.Timer(0.5, first.commit).start()
+        monkeypatch.setattr(runtime.db, "begin", cut_the_line_once)
+        handoffs = send_range.hand_over(runtime, page, letters, skipped)
+    assert handoffs is not None and len(handoffs) == 1
+    settle_with(runtime, page, handoffs, [Accepted("ref")] * 50)
+    assert progress(runtime, built.campaign_id).sent == 50
+
+
+def test_the_owner_is_not_shown_what_a_database_was_asked(runtime: Runtime, peer: Peer) -> None:
+    built = launched(runtime, peer)
+    with runtime.db.begin() as conn:
+        conn.execute(text("ALTER TABLE handoff ADD CHECK (campaign_id < 0) NOT VALID"))
+    send_range.drain(runtime)
+    with runtime.db.begin() as conn:
+        told = world.row(conn, "SELECT message FROM alert WHERE campaign_id = :id", id=built.campaign_id)
+    assert told["message"] == "Some of it could not be sent yet: IntegrityError"
 
 
 def test_a_deadlock_while_settling_is_outlived(runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:

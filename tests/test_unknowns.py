@@ -236,6 +236,18 @@ def test_failed_leads_are_put_off_for_another_day_before_they_fail_again(runtime
     assert sums(runtime, built.campaign_id) == {"open": 100}
 
 
+def test_a_second_run_has_a_day_of_its_own(runtime: Runtime, peer: Peer) -> None:
+    peer.behave(defer=1.0)
+    built = launched(runtime, peer, leads=20)
+    send_range.drain(runtime)
+    later(runtime, 86_400)
+    send_range.drain(runtime)
+    assert sums(runtime, built.campaign_id) == {"failed": 20}
+    unknowns.send_failed_again(runtime, built.organisation_id, built.campaign_id)
+    send_range.drain(runtime)
+    assert sums(runtime, built.campaign_id) == {"open": 20}
+
+
 def test_a_campaign_that_still_sends_has_no_second_run(runtime: Runtime, peer: Peer) -> None:
     built = launched(runtime, peer)
     with pytest.raises(Conflict):

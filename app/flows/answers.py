@@ -19,9 +19,9 @@ GIVE_UP_AFTER: Final = 24 * 3600.0
 # A provider that is down is tried again after this long, where it named no time itself.
 DOWN: Final = 30.0
 SOONEST: Final = 2.0
-LATEST: Final = 3600.0
+LATEST: Final = 24 * 3600.0
 SHORT: Final = 500  # characters of a provider's words that an event keeps
-NOTHING: Final[Mapping[int, frozenset[int]]] = {}
+NOTHING: Final[Mapping[int, Mapping[int, Kind]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,35 +79,42 @@ def read(
     leads: Sequence[PageLead],
     attempts: int,
     put_off_for: float,
-    evidence: Mapping[int, frozenset[int]] = NOTHING,
+    evidence: Mapping[int, Mapping[int, Kind]] = NOTHING,
 ) -> Tally:
     """Turn answers into what is to be written. `attempts` and `put_off_for` (seconds) are the range's so far.
 
-    `evidence`, hand-off -> leads: webhooks that were quicker than the answers say that these were taken.
+    `evidence`, hand-off -> lead -> SENT or REFUSED: what webhooks said that were quicker than the answers.
     """
     tally = Tally()
     domains = {lead.id: lead.domain_id for lead in leads}
     for said in answers:
-        answer = _amended(said, evidence[said.handoff.id]) if said.handoff.id in evidence else said
+        answer = amended(said, evidence[said.handoff.id]) if said.handoff.id in evidence else said
         if isinstance(answer.result, ProviderError):
             _read_error(tally, answer.handoff, answer.result, attempts, domains)
         else:
-            _read_outcomes(tally, answer.handoff, answer.result, attempts, put_off_for, domains)
+            whole = isinstance(said.result, ProviderError)
+            _read_outcomes(tally, answer.handoff, answer.result, attempts, put_off_for, domains, whole=whole)
     if tally.unsure_calls * 2 > len(answers):  # one lost reply happens; a provider that loses most is left alone
         tally.pause = tally.pause or Pause("Most calls came to no certain answer.")
     return tally
 
 
-def _amended(answer: Answer, taken: frozenset[int]) -> Answer:
-    """An answer in the light of webhooks: what they speak of was taken, whatever was said or not said about it."""
-    told = answer.result
-    if isinstance(told, ProviderError):
-        told = [Unsure(f"Webhooks spoke of other leads of this call, though: {told}")] * len(answer.handoff.lead_ids)
-    outcomes = [
-        Accepted("") if lead_id in taken and not isinstance(outcome, Accepted) else outcome
-        for lead_id, outcome in zip(answer.handoff.lead_ids, told, strict=True)
-    ]
-    return Answer(answer.handoff, outcomes)
+def amended(answer: Answer, told: Mapping[int, Kind]) -> Answer:
+    """An answer in the light of webhooks: what they say holds, whatever was said or not said in the call."""
+    said = answer.result
+    if isinstance(said, ProviderError):
+        said = [Unsure(f"Webhooks spoke of other leads of this call, though: {said}")] * len(answer.handoff.lead_ids)
+    leads = zip(answer.handoff.lead_ids, said, strict=True)
+    return Answer(answer.handoff, [_amended(outcome, told.get(lead_id)) for lead_id, outcome in leads])
+
+
+def _amended(outcome: Outcome, told: Kind | None) -> Outcome:
+    match told, outcome:
+        case (Kind.REFUSED, Accepted() | Unsure() | Deferred()):
+            return Refused("The provider dropped it: a webhook says so.")
+        case (Kind.SENT, Unsure() | Deferred()):
+            return Accepted("")
+    return outcome
 
 
 def _read_outcomes(
@@ -117,6 +124,8 @@ def _read_outcomes(
     attempts: int,
     put_off_for: float,
     domains: Mapping[int, int],
+    *,
+    whole: bool,
 ) -> None:
     letters, refs = [], []
     for lead_id, outcome in zip(handoff.lead_ids, outcomes, strict=True):
@@ -138,7 +147,8 @@ def _read_outcomes(
         refs.append(ref_of if ref_of.isprintable() else plain(ref_of, SHORT))
         tally.kinds[kind] += 1
         tally.facts.append(Fact(lead_id, domains[lead_id], kind, detail))
-    tally.settled.append(Settled(handoff.id, "".join(letters), refs if any(refs) else [], lead_ids=handoff.lead_ids))
+    kept = refs if any(refs) else []
+    tally.settled.append(Settled(handoff.id, "".join(letters), kept, lead_ids=handoff.lead_ids, whole=whole))
 
 
 def _wait(retry_in: float | None, attempts: int) -> Wait:
@@ -179,7 +189,7 @@ def _read_error(
     tally.kinds[kind] += len(handoff.lead_ids)
     letters = LETTERS[kind] * len(handoff.lead_ids)
     answer = plain(f"{error} {error.raw}".strip(), 4 * SHORT)
-    tally.settled.append(Settled(handoff.id, letters, [], answer, handoff.lead_ids))
+    tally.settled.append(Settled(handoff.id, letters, [], answer, handoff.lead_ids, whole=True))
 
 
 def wait_for(error: ProviderDown) -> float:

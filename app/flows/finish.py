@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from app.errors import Conflict
 from app.flows import reconcile
+from app.flows.one_by_one import do_each
 from app.flows.reconcile import Mended
 from app.models import alert, campaign, outbox
 from app.runtime import Runtime
@@ -34,7 +35,7 @@ def finish_due(runtime: Runtime) -> int:
     """Close every campaign that nobody has closed, as after a crash between the last page and its finish."""
     with runtime.db.begin() as conn:
         ready = campaign.handed_over(conn)
-    return sum(try_finish(runtime, campaign_id) is not None for campaign_id in ready)
+    return do_each(ready, lambda campaign_id: try_finish(runtime, campaign_id) is not None, "finishing campaign")
 
 
 def mend_now(runtime: Runtime, campaign_id: int) -> Mended:

@@ -10,11 +10,14 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Final
 
 import orjson
 
 from app.mail import Letter
 from app.models.campaign import Sending
+
+MARGIN: Final = 60.0  # seconds before a key's end from which it is not relied upon: clocks differ
 
 
 @dataclass(frozen=True, slots=True)

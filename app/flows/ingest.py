@@ -41,7 +41,8 @@ CONSEQUENCES: Final[Mapping[tuple[Kind | None, Bounce | None], str]] = {
     (Kind.COMPLAINED, None): "complained",
     (Kind.UNSUBSCRIBED, None): "unsubscribed",
 }
-KNOWN: Final = "sr"  # letters of leads whose outcome is certain: evidence tells nothing new
+# Letters of leads of whom such evidence tells nothing new: that one was dropped is the last word.
+KNOWN: Final = {Kind.SENT: "sr", Kind.REFUSED: "r"}
 
 
 class Hit(NamedTuple):
@@ -185,7 +186,7 @@ def _prove(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
     proof = {
         Evidence(hit.match.handoff_id, hit.told.lead_id, hit.told.meaning.evidence)
         for hit in hits
-        if hit.told.meaning.evidence is not None and hit.letter not in KNOWN
+        if hit.told.meaning.evidence is not None and hit.letter not in KNOWN[hit.told.meaning.evidence]
     }
     if proof:
         resolve.use_evidence(conn, pool.id, sorted(proof))

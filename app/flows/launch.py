@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.orm import Session
 
-from app.errors import Conflict, Fault, Invalid, Unavailable
+from app.errors import Conflict, Fault, Invalid
 from app.flows.compose import has_unsubscribe_link
+from app.flows.one_by_one import do_each
 from app.models import audience, campaign, outbox, segment
 from app.models.audience import Audience
 from app.models.campaign import Campaign, Content
 from app.models.field import load_fields
 from app.models.template import Compiled
 from app.runtime import Runtime
-
-log = logging.getLogger(__name__)
 
 EVERYONE: Mapping[str, object] = {"combinator": "and", "rules": []}
 EMPTY = Fault("segment", "Nobody would get this: the audience is empty.")
@@ -70,18 +68,16 @@ def start_due(runtime: Runtime) -> int:
     """Start the scheduled campaigns whose time has come; how many. The audience is who matches now."""
     with runtime.db.begin() as conn:
         due = campaign.due_to_start(conn)
-    started = 0
-    for organisation_id, campaign_id in due:
-        try:
-            started += _start_scheduled(runtime, organisation_id, campaign_id)
-        except Invalid as error:  # its segment names a field that is gone: the others must not wait for it
-            with runtime.db.begin() as conn:
-                campaign.move(conn, campaign_id, "draft", f"It could not be started, and is a draft again: {error}")
-        except Unavailable:
-            raise
-        except Exception:
-            log.exception("campaign %s could not be started", campaign_id)
-    return started
+    return do_each(due, lambda each: _start_or_take_back(runtime, *each), "starting (organisation, campaign)")
+
+
+def _start_or_take_back(runtime: Runtime, organisation_id: int, campaign_id: int) -> bool:
+    try:
+        return _start_scheduled(runtime, organisation_id, campaign_id)
+    except Invalid as error:  # its segment names a field that is gone
+        with runtime.db.begin() as conn:
+            campaign.move(conn, campaign_id, "draft", f"It could not be started, and is a draft again: {error}")
+        return False
 
 
 def _start_scheduled(runtime: Runtime, organisation_id: int, campaign_id: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -31,48 +31,70 @@ log = logging.getLogger(__name__)
 
 # Seconds until the next try, by how many there were; the last one goes on while the key lives.
 WAITS: Final = (5.0, 15.0, 60.0, 300.0)
-MARGIN: Final = 60.0  # seconds before the key's end from which it is not relied upon: clocks differ
+AT_ONCE: Final = 8  # calls made at a time: one that hangs must not hold up all others for its deadline
+# Seconds in which calls that were under way when their campaign was cancelled are still finished, as a living worker
+# finishes its own; after that nobody is mailed for it any more.
+CANCELLED_FOR: Final = 300.0
 
 
 def repeat_due(runtime: Runtime) -> int:
-    """Make every lost call again that is due; how many."""
+    """Make every lost call again that is due, a few at a time; how many."""
     made = 0
     while not runtime.stopping.is_set():
-        with runtime.db.begin() as conn:
-            claimed = handoff.claim_repeat(conn, runtime.settings.lease)
-        if claimed is None:
+        begun = time.monotonic()
+        calls = _claim(runtime)
+        if not calls:
             break
-        made += 1
-        _repeat(runtime, claimed)
+        made += len(calls)
+        answers = [_begin(runtime, call, begun + runtime.settings.lease / 3) for call in calls]
+        for call, answer in zip(calls, answers, strict=True):
+            _settle(runtime, call, answer())
+        for campaign_id in {call.campaign_id for call in calls}:
+            finish.try_finish(runtime, campaign_id)
     return made
 
 
-def _repeat(runtime: Runtime, call: Repeat) -> None:
-    begun = time.monotonic()
+def _claim(runtime: Runtime) -> list[Repeat]:
+    """A few due calls. Of a pool that was found down one alone, which tries whether it is back."""
+    calls: list[Repeat] = []
+    with runtime.db.begin() as conn:
+        while len(calls) < AT_ONCE:
+            with conn.begin_nested() as step:
+                call = handoff.claim_repeat(conn, runtime.settings.lease)
+                if call is None:
+                    break
+                if call.probe and call.lives > 0 and not pool.begin_probe(conn, call.pool_id, runtime.settings.lease):
+                    step.rollback()  # another process tries this pool
+                    break
+                calls.append(call)
+    return calls
+
+
+Answered = Sequence[Outcome] | ProviderError | str  # a string says why the call was not made, and never will be
+
+
+def _begin(runtime: Runtime, call: Repeat, latest: float) -> Callable[[], Answered]:
+    """Begin a call on another thread, not after `latest` (monotonic seconds); what is given waits for its answer."""
     with runtime.db.begin() as conn:
         sending = campaign.load_sending(conn, call.campaign_id)
     frozen = thaw(call.frozen)
-    fault = _fault(runtime, sending, frozen, call)
+    fault = _fault(sending, frozen, call, runtime.settings.lease)
     if fault is not None:
-        with runtime.db.begin() as conn:
-            handoff.give_up_repeating(conn, call.id, fault)
-        return
+        return lambda: fault
     provider = runtime.provider(sending.pool_url)
-    answer = speak(provider, _batch(runtime, sending, frozen, call), begun + runtime.settings.lease / 3)
-    with runtime.db.begin() as conn:
-        _settle(conn, sending, call, answer)
-    finish.try_finish(runtime, call.campaign_id)
+    return runtime.calls.submit(speak, provider, _batch(runtime, sending, frozen, call), latest).result
 
 
-def _fault(runtime: Runtime, sending: Sending, frozen: Frozen, call: Repeat) -> str | None:
+def _fault(sending: Sending, frozen: Frozen, call: Repeat, lease: float) -> str | None:
     """Why a call must not be made again; None where it may."""
+    if call.lives < lease:  # a repeat under way must end before the key does
+        return f"The call's key is no longer honoured: it is {call.age:,.0f} seconds old."
+    if call.campaign_state == "cancelled" and call.age > CANCELLED_FOR:
+        return "The campaign was cancelled."
     if sending.pool_id != call.pool_id or account_of(sending.pool_url) != frozen.account:
         return "Its pool speaks with another account now, which does not know the call's key."
     if sending.version != frozen.version:
         return "The content has changed since the call was made."
-    lives = runtime.provider(sending.pool_url).capabilities.idempotent_for - MARGIN
-    if call.age + runtime.settings.lease > lives:
-        return f"The call's key is no longer honoured: it is {call.age:,.0f} seconds old."
     return None
 
 
@@ -81,32 +103,49 @@ def _batch(runtime: Runtime, sending: Sending, frozen: Frozen, call: Repeat) -> 
     return replace(batch, from_name=frozen.from_name, from_address=frozen.from_address, reply_to=frozen.reply_to)
 
 
-def _settle(conn: Connection, sending: Sending, call: Repeat, answer: Sequence[Outcome] | ProviderError) -> None:
+def _settle(runtime: Runtime, call: Repeat, answer: Answered) -> None:
     """What the same call came to this time. While it is not certain, it is made again later."""
-    if isinstance(answer, ProviderError):
-        said = plain(f"Made again {call.repeats} times; the last time: {answer} {answer.raw}".strip(), 2000)
-        handoff.repeat_later(conn, call.id, _next(call, answer), said)
-        _tell_pool(conn, call.pool_id, answer)
-        return
-    pool.revive(conn, call.pool_id)
-    tally = read([Answer(HandOff(call.id, call.key, call.lead_ids), answer)], _strangers(call), 0, 0.0)
-    resolved = resolve.resolve(conn, {call.id: _verdicts(call, tally)}, repeated=True)
+    with runtime.db.begin() as conn:
+        if isinstance(answer, str):
+            handoff.give_up_repeating(conn, call, answer)
+            pool.end_probe(conn, call.pool_id)
+        elif isinstance(answer, ProviderError):
+            said = plain(f"Made again {call.tries} times; the last time: {answer} {answer.raw}".strip(), 2000)
+            handoff.repeat_later(conn, call, _next(call, answer), said)
+            _tell_pool(conn, call, answer)
+        else:
+            resolve_with(conn, call, answer)
+            pool.revive(conn, call.pool_id)
+
+
+def resolve_with(conn: Connection, call: Repeat, outcomes: Sequence[Outcome]) -> int:
+    """Give a call's leads the outcomes of its repeat; how many are known now."""
+    tally = read([Answer(HandOff(call.id, call.key, call.lead_ids), outcomes)], _strangers(call), 0, 0.0)
+    resolved = resolve.resolve(conn, {call.id: _verdicts(call, tally)}, tries=call.tries)
     log.info("hand-off %s was made again: %s of %s leads are known", call.id, resolved, len(call.lead_ids))
-    handoff.repeat_later(conn, call.id, WAITS[min(call.repeats, len(WAITS)) - 1], "The provider was not sure again.")
+    handoff.repeat_later(conn, call, _next(call), "The provider was not sure again.")
+    return resolved
 
 
-def _next(call: Repeat, error: ProviderError) -> float:
+def _next(call: Repeat, error: ProviderError | None = None) -> float:
     if isinstance(error, ProviderDown):
         return wait_for(error)
-    return WAITS[min(call.repeats, len(WAITS)) - 1]
+    return WAITS[min(call.tries, len(WAITS)) - 1]
 
 
-def _tell_pool(conn: Connection, pool_id: int, error: ProviderError) -> None:
+def _tell_pool(conn: Connection, call: Repeat, error: ProviderError) -> None:
+    """A repeat is lost only where the provider is not well: its pool waits, and with it the other calls that it lost."""
+    said = plain(str(error), 500)
     match error:
-        case ProviderDown(retry_in=retry_in, passing=False):
-            pool.break_off(conn, pool_id, plain(str(error), 500), retry_in, probe=True)
+        case ProviderDown(passing=True):
+            pool.end_probe(conn, call.pool_id)
+        case ProviderDown():
+            named = None if error.retry_in is None else wait_for(error)
+            pool.break_off(conn, call.pool_id, said, named, probe=call.probe)
         case ProviderRefusesUs():
-            pool.pause(conn, pool_id, plain(str(error), 500))
+            pool.pause(conn, call.pool_id, said)
+        case _:
+            pool.break_off(conn, call.pool_id, said, None, probe=call.probe)
 
 
 def _strangers(call: Repeat) -> list[PageLead]:

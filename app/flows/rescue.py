@@ -8,11 +8,13 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from app.flows.one_by_one import do_each
 from app.flows.resolve import source_of
 from app.mail import Kind
 from app.models import alert, event, handoff, outbox
 from app.models.event import Fact
-from app.models.handoff import LETTERS, Standing
+from app.models.handoff import COUNTS_AS, LETTERS, Standing
+from app.models.outbox import Counts
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -22,13 +24,18 @@ MOST_CRASHES: Final = 3
 
 
 def rescue_expired(runtime: Runtime) -> int:
-    """Free every range whose lease ran out, each in a transaction of its own; how many. They are rung for."""
+    """Free every range whose lease ran out, each in a transaction of its own; how many. They are rung for.
+
+    One that cannot be freed, the oldest of all perhaps, is tried again each turn, and stands in no other's way.
+    """
+
+    def free(range_id: int) -> bool:
+        with runtime.db.begin() as conn:
+            return _rescue(conn, range_id)
+
     with runtime.db.begin() as conn:
         expired = outbox.expired(conn)
-    rescued = 0
-    for range_id in expired:
-        with runtime.db.begin() as conn:
-            rescued += _rescue(conn, range_id)
+    rescued = do_each(expired, free, "rescuing range")
     if rescued:
         runtime.ring("send", rescued)
     return rescued
@@ -40,7 +47,8 @@ def _rescue(conn: Connection, range_id: int) -> bool:
     standing = handoff.stand_unknown(conn, range_id)
     letters = Counter("".join(each.letters for each in standing))
     unknown = letters[LETTERS[Kind.UNKNOWN]]
-    state = outbox.rescue(conn, range_id, letters[LETTERS[Kind.SENT]], unknown, MOST_CRASHES)
+    counts = Counts(letters[LETTERS[Kind.SENT]], letters[LETTERS[Kind.REFUSED]], unknown=unknown)
+    state = outbox.rescue(conn, range_id, counts, MOST_CRASHES)
     for each in standing:
         _record(conn, each)
     if state == "quarantined":
@@ -57,9 +65,7 @@ def _record(conn: Connection, standing: Standing) -> None:
     domains = outbox.domains(conn, standing.lead_ids)
     detail = {"reason": "the worker died while the call was under way"}
     facts = [
-        Fact(lead_id, domains.get(lead_id, 0), Kind.SENT)
-        if letter == LETTERS[Kind.SENT]
-        else Fact(lead_id, domains.get(lead_id, 0), Kind.UNKNOWN, detail)
+        Fact(lead_id, domains.get(lead_id, 0), COUNTS_AS[letter], detail if COUNTS_AS[letter] is Kind.UNKNOWN else None)
         for lead_id, letter in zip(standing.lead_ids, standing.letters, strict=True)
     ]
     event.append(conn, source_of(conn, standing), facts)

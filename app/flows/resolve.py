@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from app.flows.answers import Wait
 from app.mail import Kind
-from app.models import alert, campaign, event, handoff, outbox
+from app.models import alert, campaign, event, handoff, outbox, unknown
 from app.models.event import Fact, Source
 from app.models.handoff import AGAIN, COUNTS_AS, LEFT, LETTERS, Standing
 from app.models.outbox import Counts
@@ -27,8 +27,11 @@ SENT: Final = LETTERS[Kind.SENT]
 UNKNOWN: Final = LETTERS[Kind.UNKNOWN]
 DEFERRED: Final = LETTERS[Kind.DEFERRED]
 FAILED: Final = LETTERS[Kind.FAILED] + LEFT
+REFUSED: Final = LETTERS[Kind.REFUSED]
 # That an email was taken holds against everything that was only supposed.
 SUPPOSED: Final = UNKNOWN + FAILED
+# That the provider dropped it is the last word, whichever of the two webhooks comes first.
+DROPPABLE: Final = SUPPOSED + SENT
 AT_ONCE: Final = Wait(0.0, 0, deferred=False)
 
 
@@ -51,17 +54,17 @@ class Evidence(NamedTuple):
 Verdicts = Mapping[int, Mapping[int, Verdict]]  # hand-off -> lead -> verdict
 
 
-def resolve(conn: Connection, verdicts: Verdicts, *, over: str = UNKNOWN, repeated: bool = False) -> int:
+def resolve(conn: Connection, verdicts: Verdicts, *, over: str = UNKNOWN, tries: int = 0) -> int:
     """Give leads the outcomes that they turned out to have, where they still have one of the letters `over`; how many.
 
     What was put off is left unknown while its call will be made again under its key, for it would be mailed by both;
-    and once it was made again, for the repeat may have been taken though the first call was not. Unless that very
-    repeat says so (`repeated`): its call is never made again then.
+    and once it was made again, for the repeat may have been taken though the first call was not. Unless the newest
+    repeat itself says so (`tries` is its number): its call is never made again then.
     """
     resolved = 0
     for standing in lock(conn, verdicts):
         _alarm_doubles(conn, standing, verdicts[standing.id])
-        held = replace(standing, repeats=False, repeated=False) if repeated else standing
+        held = replace(standing, repeats=False, tries=0) if 0 < tries == standing.tries else standing
         resolved += _resolve(conn, held, verdicts[standing.id], over)
     return resolved
 
@@ -81,7 +84,7 @@ def _resolve(conn: Connection, standing: Standing, verdicts: Mapping[int, Verdic
             continue
         if standing.repeats and verdict.letter in (DEFERRED, AGAIN):
             continue
-        if standing.repeated and verdict.letter == DEFERRED:
+        if standing.tries and verdict.letter == DEFERRED:
             continue
         changed[lead_id] = (letters[place], verdict)
         letters[place] = verdict.letter
@@ -90,6 +93,8 @@ def _resolve(conn: Connection, standing: Standing, verdicts: Mapping[int, Verdic
         _count(conn, standing, changed)
         _record(conn, standing, changed)
         _send_later(conn, standing, changed)
+        if UNKNOWN not in letters and not unknown.count(conn, standing.campaign_id).calls:
+            alert.clear(conn, alert.Kind.UNKNOWN, standing.campaign_id)
     return len(changed)
 
 
@@ -151,28 +156,33 @@ def use_evidence(conn: Connection, pool_id: int, evidence: Sequence[Evidence]) -
     telling: defaultdict[int, dict[int, Verdict]] = defaultdict(dict)
     for each in evidence:
         origin = origins.get(each.handoff_id)
-        if origin is not None and origin.pool_id == pool_id and _is_open(origin, each.lead_id):
-            telling[each.handoff_id][each.lead_id] = Verdict(LETTERS[each.outcome], {"reason": "a webhook says so"})
+        if origin is not None and origin.pool_id == pool_id and _is_open(origin, each.lead_id, each.outcome):
+            said = telling[each.handoff_id]
+            if each.lead_id not in said or each.outcome is Kind.REFUSED:
+                said[each.lead_id] = Verdict(LETTERS[each.outcome], {"reason": "a webhook says so"})
     if not telling:  # nearly always: everything that it spoke of was known already
         return 0
-    early: list[tuple[int, int]] = []
+    early: list[tuple[int, int, Kind]] = []
     resolved = 0
     for standing in lock(conn, telling):
         said = telling[standing.id]
         if not standing.letters:
-            early += [(standing.id, lead_id) for lead_id, verdict in said.items() if verdict.letter == SENT]
+            early += [(standing.id, lead_id, COUNTS_AS[verdict.letter]) for lead_id, verdict in said.items()]
             continue
         _alarm_doubles(conn, standing, said)
-        resolved += _resolve(conn, standing, said, UNKNOWN)
+        resolved += _resolve(conn, standing, said, DROPPABLE)
     handoff.remember_evidence(conn, early)
     return resolved
 
 
-def _is_open(origin: handoff.Origin, lead_id: int) -> bool:
+def _is_open(origin: handoff.Origin, lead_id: int, outcome: Kind) -> bool:
     """Whether a webhook about this lead of a call tells anything new."""
     if lead_id not in origin.lead_ids:
         return False
-    return origin.outcomes is None or origin.outcomes[origin.lead_ids.index(lead_id)] not in "sr"
+    if origin.outcomes is None:
+        return True
+    letter = origin.outcomes[origin.lead_ids.index(lead_id)]
+    return letter != REFUSED and (letter != SENT or outcome is Kind.REFUSED)
 
 
 def _alarm_doubles(conn: Connection, standing: Standing, said: Mapping[int, Verdict]) -> None:

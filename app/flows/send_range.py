@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 
+import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -19,7 +21,7 @@ from app.errors import LeaseLost, ProviderDown, ProviderError, ProviderRefusesUs
 from app.flows import finish, settle
 from app.flows.answers import Answer
 from app.flows.compose import Composer
-from app.flows.frozen import freeze
+from app.flows.frozen import MARGIN, freeze
 from app.mail import Batch, Kind, Letter, Outcome
 from app.models import alert, campaign, event, handoff, outbox, pool
 from app.models.campaign import Sending
@@ -63,6 +65,7 @@ def drain(runtime: Runtime, seconds: float = 30.0) -> int:
     """Send due ranges until none is left, `seconds` have passed or the process must stop; the number of pages sent."""
     until = time.monotonic() + seconds
     pages = 0
+    _put_back_kept(runtime)
     while time.monotonic() < until and not runtime.stopping.is_set():
         claimed = claim(runtime)
         if claimed is None:
@@ -71,10 +74,24 @@ def drain(runtime: Runtime, seconds: float = 30.0) -> int:
         try:
             send(runtime, load(runtime, claimed))
         except Unavailable:
+            runtime.kept.append(claimed)
             raise
         except Exception as error:  # whatever it is, the other ranges must not wait for it
             _give_back(runtime, claimed, error)
     return pages
+
+
+def _put_back_kept(runtime: Runtime) -> None:
+    """Give ranges back that this process held when the database went away: it lives, so that is no crash of theirs.
+
+    One that was handed over all the same stays as it is, and is rescued when its lease has run out.
+    """
+    while runtime.kept:
+        lease = runtime.kept[0]
+        with runtime.db.begin() as conn:
+            outbox.put_back(conn, lease, 0.0)
+        with suppress(IndexError):
+            runtime.kept.popleft()
 
 
 def claim(runtime: Runtime) -> Lease | None:
@@ -126,7 +143,9 @@ def _give_back(runtime: Runtime, lease: Lease, error: Exception) -> None:
     log.error("a page of campaign %s could not be sent", lease.campaign_id, exc_info=error)
     with runtime.db.begin() as conn:
         outbox.put_back(conn, lease, AGAIN_IN)
-        message = f"Some of it could not be sent yet: {error}"[:500]
+        # what a database says of a statement holds its values, which are no business of a mailbox
+        said = type(error).__name__ if isinstance(error, DBAPIError | psycopg.Error) else str(error)
+        message = f"Some of it could not be sent yet: {said}"[:500]
         alert.raise_alert(conn, alert.Kind.PAGE_FAILED, lease.campaign_id, message)
 
 
@@ -162,10 +181,20 @@ def hand_over(
                 if tried and outbox.is_handed_over(conn, page.lease):
                     return handoff.read_handed(conn, page.lease.range_id)
                 return _write(runtime, conn, page, letters, skipped)
+        except LeaseLost:
+            # Of two that write the same, this one waited for the first, which had lost its connection and not its commit.
+            if not tried or (done := _handed_over(runtime, page.lease)) is None:
+                raise
+            return done
         except Unavailable:
             tried = True
             if time.monotonic() > until or runtime.stopping.wait(0.2):
                 raise
+
+
+def _handed_over(runtime: Runtime, lease: Lease) -> list[handoff.HandOff] | None:
+    with runtime.db.begin() as conn:
+        return handoff.read_handed(conn, lease.range_id) if outbox.is_handed_over(conn, lease) else None
 
 
 def _write(
@@ -184,6 +213,7 @@ def _write(
         variant=page.sending.variant,
         batch=batch,
         frozen=freeze(page.sending, letters, batch) if capabilities.idempotent_for else None,
+        repeat_for=max(0.0, capabilities.idempotent_for - MARGIN),
     )
 
 

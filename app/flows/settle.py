@@ -48,7 +48,7 @@ def settle_page(
         _write(conn, lease, sending, source, read(answers, leads, lease.attempts, lease.put_off_for, evidence))
 
     def write_late(conn: Connection) -> None:
-        _resolve(conn, lease, read(answers, leads, lease.attempts, lease.put_off_for))
+        _resolve(conn, lease, sending, read(answers, leads, lease.attempts, lease.put_off_for))
 
     try:
         _patiently(runtime, write)
@@ -89,6 +89,11 @@ def _write(conn: Connection, lease: Lease, sending: Sending, source: Source, tal
         for wait, lead_ids in tally.later.items():
             outbox.put_off(conn, lease.range_id, lead_ids, **wait._asdict())
         event.append(conn, source, tally.facts)
+    _tell(conn, lease, sending, tally)
+
+
+def _tell(conn: Connection, lease: Lease, sending: Sending, tally: Tally) -> None:
+    """The pool's breaker, and the owner where leads are given up. Last: it locks rows that every page of a pool wants."""
     _tell_pool(conn, lease, sending.pool_id, tally)
     if tally.gave_up:
         reason = "They were put off for a day, and are given up: the reasons are in the list of recipients."
@@ -117,7 +122,7 @@ def _tell_pool(conn: Connection, lease: Lease, pool_id: int, tally: Tally) -> No
             pool.break_off(conn, pool_id, pause.reason, pause.seconds, probe=lease.probe)
 
 
-def _resolve(conn: Connection, lease: Lease, tally: Tally) -> None:
+def _resolve(conn: Connection, lease: Lease, sending: Sending, tally: Tally) -> None:
     """The range was taken away and its calls declared unknown; these are the answers after all."""
     later = {lead_id: wait for wait, lead_ids in tally.later.items() for lead_id in lead_ids}
     details = {fact.lead_id: fact.detail for fact in tally.facts}
@@ -130,5 +135,6 @@ def _resolve(conn: Connection, lease: Lease, tally: Tally) -> None:
         for each in tally.settled
     }
     resolved = resolve.resolve(conn, verdicts)
+    _tell(conn, lease, sending, tally)
     if resolved:
         log.warning("range %s was answered late: %s leads are known after all", lease.range_id, resolved)

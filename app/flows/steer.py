@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import Connection
 
-from app.models import alert, campaign, outbox
+from app.flows.one_by_one import do_each
+from app.models import alert, campaign, outbox, unknown
 from app.models.outbox import Progress
 from app.runtime import Runtime
+
+# What may stand of a campaign while it has work, and is over with its last lead.
+OF_ITS_WORK: Final = [
+    kind
+    for kind, meaning in alert.MEANINGS.items()
+    if meaning.about == "campaign" and meaning.lasting and kind is not alert.Kind.UNKNOWN
+]
 
 
 def pause(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
@@ -54,18 +64,30 @@ def close_cancelled(runtime: Runtime, ranges: int = 20) -> int:
 
     In steps of `ranges`, so that cancelling five million leads holds no lock for long.
     """
-    closed = 0
     with runtime.db.begin() as conn:
         campaigns = campaign.closing(conn)
-    for campaign_id in campaigns:
+    return do_each(campaigns, lambda campaign_id: _close(runtime, campaign_id, ranges), "closing cancelled campaign")
+
+
+def _close(runtime: Runtime, campaign_id: int, ranges: int) -> int:
+    closed = 0
+    with runtime.db.begin() as conn:
+        _release(conn, campaign_id)  # its worker may have died after the cancelling, and nobody can resume it
+    while not runtime.stopping.is_set():
         with runtime.db.begin() as conn:
-            _release(conn, campaign_id)  # its worker may have died after the cancelling, and nobody can resume it
-        while not runtime.stopping.is_set():
-            with runtime.db.begin() as conn:
-                done, leads = outbox.cancel_open(conn, campaign_id, ranges)
-                if not done:
-                    campaign.close_cancelled(conn, campaign_id)
-            closed += leads
+            done, leads = outbox.cancel_open(conn, campaign_id, ranges)
             if not done:
-                break
+                campaign.close_cancelled(conn, campaign_id)
+                _clear(conn, campaign_id)
+        closed += leads
+        if not done:
+            break
     return closed
+
+
+def _clear(conn: Connection, campaign_id: int) -> None:
+    """Nothing of it goes on that alerts could be about, but for what is unknown: that stands until it is known."""
+    for kind in OF_ITS_WORK:
+        alert.clear(conn, kind, campaign_id)
+    if not unknown.count(conn, campaign_id).calls:
+        alert.clear(conn, alert.Kind.UNKNOWN, campaign_id)

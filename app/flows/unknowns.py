@@ -2,18 +2,25 @@
 
 `hold` waits for evidence; `resend` sends once more, and only where silence means something because the pool's webhooks
 are known to arrive; `leave` counts the lead as failed. A later webhook still resolves what was left.
+
+Each step locks its campaign first, then ranges, then hand-offs, like all that steers a campaign: what its state allows
+stays so until the commit. A worker or a repeat that finds leads put off takes its range first and the campaign last.
+Where the two meet PostgreSQL ends one of them: a settle and a person's step are tried again at once, a repeat once its
+lease has run out, a policy's step at the clock's next turn.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
+import psycopg
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from app.errors import Conflict
 from app.flows import finish, resolve
+from app.flows.one_by_one import do_each
 from app.flows.resolve import UNKNOWN, Verdict
 from app.models import alert, campaign, unknown, webhook
 from app.models.handoff import AGAIN, LEFT
@@ -21,10 +28,14 @@ from app.models.unknown import Held
 from app.runtime import Runtime
 
 STEP: Final = 200  # hand-offs changed in one transaction
+TRIES: Final = 5  # of a person's step that PostgreSQL ends
 LEAST_HOLD: Final = 900.0  # seconds that an unknown call is left to its webhooks, at the least
 BY_HAND: Final = {"reason": "whether it was sent is not known; a person left it"}
 BY_POLICY: Final = {"reason": "whether it was sent is not known; left by the campaign's policy"}
+VERDICTS: Final = {"leave": Verdict(LEFT, BY_POLICY), "resend": Verdict(AGAIN)}
 STEERABLE: Final = ("sending", "paused", "settling", "finished")
+OVER: Final = ("settling", "finished")
+Given = TypeVar("Given")
 
 
 def send_again(
@@ -35,32 +46,32 @@ def send_again(
     Whoever got the first call's email gets a second one: the person who asks for it was told so. Calls that are made
     again under their key by themselves are passed over: they are about to be known.
     """
-    with runtime.db.begin() as conn:
-        _check(conn, organisation_id, campaign_id, STEERABLE)
-    leads = _decide(runtime, campaign_id, handoff_ids, Verdict(AGAIN))
+    leads = _decide(runtime, organisation_id, campaign_id, handoff_ids, Verdict(AGAIN), STEERABLE)
     runtime.ring("send", runtime.settings.worker_threads)
     return leads
 
 
 def leave(runtime: Runtime, organisation_id: int, campaign_id: int, handoff_ids: Sequence[int] | None = None) -> int:
     """Count the leads of unknown calls as failed, of these or of all; how many leads. Raises Conflict, NotFound."""
-    with runtime.db.begin() as conn:
-        _check(conn, organisation_id, campaign_id, (*STEERABLE, "cancelled"))
-    return _decide(runtime, campaign_id, handoff_ids, Verdict(LEFT, BY_HAND))
+    states = (*STEERABLE, "cancelled")
+    return _decide(runtime, organisation_id, campaign_id, handoff_ids, Verdict(LEFT, BY_HAND), states)
 
 
 def send_failed_again(runtime: Runtime, organisation_id: int, campaign_id: int) -> int:
     """Open another run for exactly the leads that failed; how many. Raises Conflict where it is not over, NotFound."""
-    with runtime.db.begin() as conn:
-        _check(conn, organisation_id, campaign_id, ("settling", "finished"))
     leads, after = 0, 0
+    states: Sequence[str] = OVER
+
+    def step(conn: Connection) -> tuple[Sequence[int], int]:
+        _check(conn, organisation_id, campaign_id, states)
+        found = unknown.find_failed(conn, campaign_id, after, STEP)
+        return found, _give(conn, dict.fromkeys(found, Verdict(AGAIN)), resolve.FAILED)
+
     while True:
-        with runtime.db.begin() as conn:
-            found = unknown.find_failed(conn, campaign_id, after, STEP)
-            if not found:
-                break
-            leads += _give(conn, found, Verdict(AGAIN), resolve.FAILED)
-            after = found[-1]
+        found, given = _insist(runtime, step)
+        if not found:
+            break
+        leads, after, states = leads + given, found[-1], STEERABLE  # the first step has opened the campaign again
     with runtime.db.begin() as conn:
         alert.clear(conn, alert.Kind.GAVE_UP, campaign_id)
     runtime.ring("send", runtime.settings.worker_threads)
@@ -68,36 +79,64 @@ def send_failed_again(runtime: Runtime, organisation_id: int, campaign_id: int) 
 
 
 def apply_policies(runtime: Runtime) -> int:
-    """Decide on unknown calls whose hold is over, as their campaigns say; how many leads. Owners of `hold` are told."""
-    decided, after = 0, 0
+    """Decide on unknown calls whose hold is over, as their campaigns say; how many leads. Owners of `hold` are told.
+
+    Where all was decided and told before, a turn only looks; a cancelled campaign is looked at for another day.
+    """
+    decided, last = 0, (0, 0)
     while not runtime.stopping.is_set():
         with runtime.db.begin() as conn:
-            held = unknown.find_held(conn, LEAST_HOLD, after)
-            if not held:
-                break
-            after = held[-1].id
-            decided += _apply(conn, held)
-        for campaign_id in {each.campaign_id for each in held}:
-            finish.try_finish(runtime, campaign_id)
+            held = unknown.find_held(conn, LEAST_HOLD, last)
+            firsts = _find_ripe(conn, held)
+        if not held:
+            break
+        last = held[-1].campaign_id, held[-1].id
+        decided += do_each(
+            firsts.items(), lambda first: _apply(runtime, *first), "applying the policy from (campaign, call)"
+        )
     return decided
 
 
-def _apply(conn: Connection, held: Sequence[Held]) -> int:
-    holds = {pool_id: webhook.hold(conn, pool_id) for pool_id in {each.pool_id for each in held}}
-    chosen: defaultdict[str, list[int]] = defaultdict(list)
-    waiting: Counter[int] = Counter()
+def _find_ripe(conn: Connection, held: Sequence[Held]) -> dict[int, int]:
+    """Campaigns in which something is to be decided or told, each with the first of its calls here."""
+    calls: dict[int, list[Held]] = {}
     for each in held:
-        policy = _policy(each) if each.age > holds[each.pool_id] else "hold"
-        chosen[policy].append(each.id)
-        waiting[each.campaign_id] += policy == "hold" and each.age > holds[each.pool_id]
-    decided = _give(conn, chosen["leave"], Verdict(LEFT, BY_POLICY), UNKNOWN)
-    decided += _give(conn, chosen["resend"], Verdict(AGAIN), UNKNOWN)
-    for campaign_id, calls in waiting.items():
-        if calls:
+        calls.setdefault(each.campaign_id, []).append(each)
+    holds = _holds(conn, held)
+    return {campaign_id: each[0].id for campaign_id, each in calls.items() if any(_weigh(each, holds))}
+
+
+def _apply(runtime: Runtime, campaign_id: int, first: int) -> int:
+    """Decide on some calls of a campaign, from the first on; how many leads. Looked up anew, under its lock."""
+    with runtime.db.begin() as conn:
+        campaign.lock_state(conn, campaign_id)
+        held = unknown.find_held(conn, LEAST_HOLD, (campaign_id, first - 1), campaign_id)
+        verdicts, untold = _weigh(held, _holds(conn, held))
+        locked = resolve.lock(conn, [*verdicts, *untold[:1]])  # of both kinds, in one order
+        decided = _give(conn, verdicts, UNKNOWN)
+        if any(UNKNOWN in each.letters for each in locked if each.id in untold):  # whoever resolves it clears the alert
             leads = unknown.count(conn, campaign_id).leads
             message = f"Of {leads:,} leads it is not known whether the provider took the email."
             alert.raise_alert(conn, alert.Kind.UNKNOWN, campaign_id, message)
+    if decided:
+        finish.try_finish(runtime, campaign_id)
     return decided
+
+
+def _holds(conn: Connection, held: Sequence[Held]) -> dict[int, float]:
+    return {pool_id: webhook.hold(conn, pool_id) for pool_id in {each.pool_id for each in held}}
+
+
+def _weigh(held: Sequence[Held], holds: Mapping[int, float]) -> tuple[dict[int, Verdict], list[int]]:
+    """What is decided on which calls, and which wait for a person without the owner having been told of them."""
+    verdicts, untold = {}, []
+    for each in held:
+        policy = _policy(each) if each.age > holds[each.pool_id] else "wait"
+        if policy in VERDICTS:
+            verdicts[each.id] = VERDICTS[policy]
+        elif policy == "hold" and (each.told is None or each.age - holds[each.pool_id] < each.told):
+            untold.append(each.id)
+    return verdicts, untold
 
 
 def _policy(each: Held) -> str:
@@ -113,36 +152,49 @@ def _check(conn: Connection, organisation_id: int, campaign_id: int, states: Seq
         raise Conflict(f"The campaign is {state}: this can be done once it is {' or '.join(states)}.")
 
 
-def _decide(runtime: Runtime, campaign_id: int, handoff_ids: Sequence[int] | None, verdict: Verdict) -> int:
-    leads = 0
-    for find in _steps(campaign_id, handoff_ids):
-        with runtime.db.begin() as conn:
-            leads += _give(conn, find(conn), verdict, UNKNOWN)
-    with runtime.db.begin() as conn:
-        if not unknown.count(conn, campaign_id).calls:
-            alert.clear(conn, alert.Kind.UNKNOWN, campaign_id)
+def _decide(
+    runtime: Runtime,
+    organisation_id: int,
+    campaign_id: int,
+    handoff_ids: Sequence[int] | None,
+    verdict: Verdict,
+    states: Sequence[str],
+) -> int:
+    """Give every lead of these calls, or of all, the verdict: a few at a time, while the campaign is in such a state."""
+    leads, after = 0, 0
+    wanted = None if handoff_ids is None else frozenset(handoff_ids)
+
+    def step(conn: Connection) -> tuple[Sequence[int], int]:
+        _check(conn, organisation_id, campaign_id, states)
+        found = unknown.find_undecided(conn, campaign_id, after, STEP)
+        chosen = [each for each in found if wanted is None or each in wanted]
+        return found, _give(conn, dict.fromkeys(chosen, verdict), UNKNOWN)
+
+    while True:
+        found, given = _insist(runtime, step)
+        if not found:
+            break
+        leads, after = leads + given, found[-1]
     finish.try_finish(runtime, campaign_id)
     return leads
 
 
-def _steps(campaign_id: int, handoff_ids: Sequence[int] | None) -> Iterator[Callable[[Connection], Sequence[int]]]:
-    """Which calls to decide on, a few at a time: looked up in the transaction that changes them."""
-    after = 0
-
-    def next_ones(conn: Connection) -> Sequence[int]:
-        nonlocal after
-        found = unknown.find_undecided(conn, campaign_id, after, STEP)
-        after = found[-1] if found else -1
-        return found if handoff_ids is None else [each for each in found if each in wanted]
-
-    wanted = frozenset(handoff_ids or ())
-    while after >= 0:
-        yield next_ones
-
-
-def _give(conn: Connection, handoff_ids: Sequence[int], verdict: Verdict, over: str) -> int:
-    """Give one verdict to every lead of these calls whose letter is one of `over`."""
-    if not handoff_ids:
+def _give(conn: Connection, verdicts: Mapping[int, Verdict], over: str) -> int:
+    """Give every lead of these calls whose letter is one of `over` its call's verdict."""
+    if not verdicts:
         return 0
-    verdicts = {each.id: dict.fromkeys(each.lead_ids, verdict) for each in resolve.lock(conn, handoff_ids)}
-    return resolve.resolve(conn, verdicts, over=over)
+    given = {each.id: dict.fromkeys(each.lead_ids, verdicts[each.id]) for each in resolve.lock(conn, verdicts)}
+    return resolve.resolve(conn, given, over=over)
+
+
+def _insist(runtime: Runtime, act: Callable[[Connection], Given]) -> Given:
+    """Run a transaction, again where PostgreSQL ended it since it and another waited for each other."""
+    for _ in range(TRIES - 1):
+        try:
+            with runtime.db.begin() as conn:
+                return act(conn)
+        except (OperationalError, psycopg.errors.DeadlockDetected) as error:
+            if not isinstance(getattr(error, "orig", error), psycopg.errors.DeadlockDetected):
+                raise
+    with runtime.db.begin() as conn:
+        return act(conn)

@@ -55,11 +55,12 @@ class Settled:
     refs: Sequence[str]
     answer: str | None = None
     lead_ids: Sequence[int] = ()
+    whole: bool = False  # it was one call, under its own key, whose reply was lost: it may be made again
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A call and what is known of it; `repeats` while it will be made again under its key, `repeated` once it was."""
+    """A call and what is known of it; `repeats` while it will be made again under its key, `tries` how often it was."""
 
     id: int
     range_id: int
@@ -70,7 +71,7 @@ class Standing:
     lead_ids: list[int]
     letters: str
     repeats: bool
-    repeated: bool
+    tries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """A frozen call that is to be made again; `age` is in seconds since it was handed over."""
+    """A frozen call that is to be made again; `age` is in seconds since it was handed over, `lives` until its key dies.
+
+    `probe`: its pool was found down, and this call tries whether it is back.
+    """
 
     id: int
     range_id: int
@@ -104,9 +108,12 @@ class Repeat:
     key: UUID
     lead_ids: list[int]
     letters: str
-    repeats: int
+    tries: int
     frozen: bytes
     age: float
+    lives: float
+    probe: bool
+    campaign_state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +138,12 @@ def write(
     variant: int,
     batch: int,
     frozen: Sequence[bytes] | None = None,
+    repeat_for: float = 0.0,
 ) -> list[HandOff]:
-    """Write one hand-off for every `batch` leads, in order; `frozen` holds each call where it may be repeated."""
+    """Write one hand-off for every `batch` leads, in order.
+
+    `frozen` holds each call where it may be repeated, for `repeat_for` seconds.
+    """
     values = {
         "range_id": lease.range_id,
         "campaign_id": lease.campaign_id,
@@ -142,6 +153,7 @@ def write(
         "lead_ids": array(lead_ids),
         "batch": batch,
         "frozen": None if frozen is None else list(frozen),
+        "repeat_for": repeat_for,
     }
     rows = sorted(conn.execute(SQL.write, values), key=lambda row: row.id)  # ids are given out in the page's order
     firsts = range(0, len(lead_ids), batch)
@@ -157,6 +169,7 @@ def settle(conn: Connection, settled: Sequence[Settled]) -> None:
         "letters": [each.letters for each in settled],
         "refs": ["\n".join(each.refs) for each in settled],
         "answers": [each.answer for each in settled],
+        "whole": [each.whole for each in settled],
         "repeat_in": REPEAT_IN,
         "look_up_in": LOOK_UP_IN,
     }
@@ -164,10 +177,14 @@ def settle(conn: Connection, settled: Sequence[Settled]) -> None:
         raise LeaseLost("a hand-off was settled by somebody else")
 
 
-def find_evidence(conn: Connection, range_id: int) -> dict[int, frozenset[int]]:
-    """hand-off -> leads of which webhooks spoke before their call was settled; of a range's unsettled calls."""
+def find_evidence(conn: Connection, range_id: int) -> dict[int, dict[int, Kind]]:
+    """hand-off -> lead -> SENT or REFUSED, as webhooks said before the call was settled; of a range's unsettled calls."""
     rows = conn.execute(SQL.find_evidence, {"range_id": range_id})
-    return {row.id: frozenset(row.evidence) for row in rows}
+    return {
+        row.id: dict.fromkeys((lead_id for lead_id in row.evidence if lead_id > 0), Kind.SENT)
+        | dict.fromkeys((-lead_id for lead_id in row.evidence if lead_id < 0), Kind.REFUSED)
+        for row in rows
+    }
 
 
 def stand_unknown(conn: Connection, range_id: int) -> list[Standing]:
@@ -196,11 +213,11 @@ def resolve(conn: Connection, letters: Mapping[int, str]) -> None:
     conn.execute(SQL.resolve, {"ids": list(letters), "letters": list(letters.values())})
 
 
-def remember_evidence(conn: Connection, spoken: Sequence[tuple[int, int]]) -> None:
-    """Keep (hand-off, lead) of which webhooks spoke while the call was under way."""
+def remember_evidence(conn: Connection, spoken: Sequence[tuple[int, int, Kind]]) -> None:
+    """Keep (hand-off, lead, SENT or REFUSED) of which webhooks spoke while the call was under way."""
     if spoken:
-        values = {"ids": [handoff_id for handoff_id, _ in spoken], "lead_ids": [lead_id for _, lead_id in spoken]}
-        conn.execute(SQL.remember_evidence, values)
+        ids = [lead_id if kind is Kind.SENT else -lead_id for _, lead_id, kind in spoken]
+        conn.execute(SQL.remember_evidence, {"ids": [handoff_id for handoff_id, _, _ in spoken], "lead_ids": ids})
 
 
 def find_origins(conn: Connection, handoff_ids: Iterable[int]) -> dict[int, Origin]:
@@ -214,14 +231,14 @@ def claim_repeat(conn: Connection, lease: float) -> Repeat | None:
     return None if row is None else Repeat(*row)
 
 
-def repeat_later(conn: Connection, handoff_id: int, seconds: float, answer: str) -> None:
-    """Make a frozen call again in some seconds."""
-    conn.execute(SQL.repeat_later, {"id": handoff_id, "seconds": seconds, "answer": answer})
+def repeat_later(conn: Connection, call: Repeat, seconds: float, answer: str) -> None:
+    """Make a frozen call again in some seconds, unless somebody else has taken it meanwhile."""
+    conn.execute(SQL.repeat_later, {"id": call.id, "tries": call.tries, "seconds": seconds, "answer": answer})
 
 
-def give_up_repeating(conn: Connection, handoff_id: int, answer: str) -> None:
+def give_up_repeating(conn: Connection, call: Repeat, answer: str) -> None:
     """Never make a frozen call again; it stays unknown until evidence, a person or a policy resolves it."""
-    conn.execute(SQL.give_up_repeating, {"id": handoff_id, "answer": answer})
+    conn.execute(SQL.give_up_repeating, {"id": call.id, "tries": call.tries, "answer": answer})
 
 
 def claim_look_up(conn: Connection, lease: float) -> Question | None:

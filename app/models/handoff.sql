@@ -1,16 +1,17 @@
 -- One statement for a page: the ids come once and are cut here.
 -- name: write
-INSERT INTO handoff (range_id, campaign_id, run, pool_id, variant, key, lead_ids, frozen)
+INSERT INTO handoff (range_id, campaign_id, run, pool_id, variant, key, lead_ids, frozen, repeat_until)
 SELECT :range_id, :campaign_id, :run, :pool_id, :variant, gen_random_uuid(),
        page.lead_ids[place : place + CAST(:batch AS integer) - 1],
-       (CAST(:frozen AS bytea[]))[1 + place / CAST(:batch AS integer)]
+       (CAST(:frozen AS bytea[]))[1 + place / CAST(:batch AS integer)],
+       CASE WHEN CAST(:frozen AS bytea[]) IS NOT NULL THEN now() + make_interval(secs => :repeat_for) END
   FROM (SELECT CAST(:lead_ids AS bigint[]) AS lead_ids) AS page
  CROSS JOIN generate_series(1, cardinality(page.lead_ids), CAST(:batch AS integer)) AS place
  ORDER BY place
 RETURNING id, key
 
--- Frozen calls are let go with their last unknown lead. One that was lost is made again soon, unless some of its leads wait
--- in a later range: it would be made whole, and they would be mailed twice.
+-- Frozen calls are let go with their last unknown lead. One that was lost as a whole is made again soon. Not one that has
+-- outcomes beside the unknown: some of its leads wait in a later range, or it was halved and left under other keys.
 -- name: settle
 UPDATE handoff
    SET state = CASE WHEN outcome.unknown THEN 'unknown' ELSE 'settled' END,
@@ -25,10 +26,11 @@ UPDATE handoff
   FROM (
            SELECT id, letters, refs, answer,
                   strpos(letters, 'u') > 0 AS unknown,
-                  strpos(letters, 'u') > 0 AND strpos(letters, 'd') = 0 AS again
+                  strpos(letters, 'u') > 0 AND whole AS again
              FROM unnest(
-                      CAST(:ids AS bigint[]), CAST(:letters AS text[]), CAST(:refs AS text[]), CAST(:answers AS text[])
-                  ) AS given (id, letters, refs, answer)
+                      CAST(:ids AS bigint[]), CAST(:letters AS text[]), CAST(:refs AS text[]), CAST(:answers AS text[]),
+                      CAST(:whole AS boolean[])
+                  ) AS given (id, letters, refs, answer, whole)
        ) AS outcome
  WHERE handoff.id = outcome.id
    AND handoff.state = 'handed'
@@ -41,7 +43,8 @@ SELECT id, evidence
    AND state = 'handed'
    AND evidence IS NOT NULL
 
--- What a webhook has spoken of was taken; of the rest nothing is known. A frozen call is made again at once.
+-- What a webhook has spoken of was taken, or dropped (a negative id); of the rest nothing is known. A frozen call is made
+-- again at once.
 -- name: stand_unknown
 UPDATE handoff
    SET state = CASE WHEN strpos(known.letters, 'u') > 0 THEN 'unknown' ELSE 'settled' END,
@@ -56,7 +59,12 @@ UPDATE handoff
            SELECT id,
                   (
                       SELECT string_agg(
-                                 CASE WHEN lead_id = ANY(handoff.evidence) THEN 's' ELSE 'u' END, '' ORDER BY place
+                                 CASE
+                                     WHEN -lead_id = ANY(handoff.evidence) THEN 'r'
+                                     WHEN lead_id = ANY(handoff.evidence) THEN 's'
+                                     ELSE 'u'
+                                 END,
+                                 '' ORDER BY place
                              )
                         FROM unnest(handoff.lead_ids) WITH ORDINALITY AS asked (lead_id, place)
                   ) AS letters
@@ -66,7 +74,7 @@ UPDATE handoff
        ) AS known
  WHERE handoff.id = known.id
 RETURNING handoff.id, range_id, campaign_id, run, variant, pool_id, lead_ids, outcomes, repeat_at IS NOT NULL AS repeats,
-          handoff.repeats > 0 AS repeated
+          handoff.repeats AS tries
 
 -- name: read_handed
 SELECT id, key, lead_ids
@@ -83,7 +91,7 @@ SELECT DISTINCT range_id
 -- Their ranges are locked already (outbox.lock): of two that resolve the same, the second sees what the first wrote.
 -- name: lock
 SELECT id, range_id, campaign_id, run, variant, pool_id, lead_ids, coalesce(outcomes, ''), repeat_at IS NOT NULL,
-       repeats > 0
+       repeats
   FROM handoff
  WHERE id = ANY(CAST(:ids AS bigint[]))
  ORDER BY id
@@ -125,8 +133,8 @@ SELECT handoff.id, handoff.range_id, handoff.campaign_id, campaign.organisation_
     ON campaign.id = handoff.campaign_id
  WHERE handoff.id = ANY(CAST(:ids AS bigint[]))
 
--- One frozen call whose time has come, held by moving that time: whoever takes it is alone with it until then. Calls that
--- were under way when their campaign was cancelled are finished like a living worker's; a paused campaign's wait.
+-- One frozen call whose time has come, held by moving that time: whoever takes it is alone with it until then. A paused
+-- campaign's wait, and those of a pool that a person paused; but one whose key has died is taken in any case, and given up.
 -- name: claim_repeat
 WITH next AS (
     SELECT handoff.id
@@ -136,8 +144,16 @@ WITH next AS (
       JOIN pool
         ON pool.id = handoff.pool_id
      WHERE handoff.repeat_at <= now()
-       AND campaign.state IN ('sending', 'settling', 'cancelled')
-       AND (pool.state = 'active' OR pool.resume_at <= now())
+       AND (
+               handoff.repeat_until <= now()
+               OR (
+                   campaign.state <> 'paused'
+                   AND (
+                       pool.state = 'active'
+                       OR (pool.resume_at <= now() AND (pool.probe_until IS NULL OR pool.probe_until < now()))
+                   )
+               )
+           )
      ORDER BY handoff.repeat_at
      LIMIT 1
        FOR UPDATE OF handoff SKIP LOCKED
@@ -145,17 +161,24 @@ WITH next AS (
 UPDATE handoff
    SET repeat_at = now() + make_interval(secs => :lease),
        repeats = handoff.repeats + 1
-  FROM next
+  FROM next,
+       pool,
+       campaign
  WHERE handoff.id = next.id
+   AND pool.id = handoff.pool_id
+   AND campaign.id = handoff.campaign_id
 RETURNING handoff.id, handoff.range_id, handoff.campaign_id, handoff.run, handoff.variant, handoff.pool_id, handoff.key,
           handoff.lead_ids, handoff.outcomes, handoff.repeats, handoff.frozen,
-          extract(epoch FROM now() - handoff.handed_at)::float8 AS age
+          extract(epoch FROM now() - handoff.handed_at)::float8 AS age,
+          extract(epoch FROM handoff.repeat_until - now())::float8 AS lives,
+          pool.state <> 'active' AS probe, campaign.state AS campaign_state
 
 -- name: repeat_later
 UPDATE handoff
    SET repeat_at = now() + make_interval(secs => :seconds),
        answer = :answer
  WHERE id = :id
+   AND repeats = :tries
    AND repeat_at IS NOT NULL
 
 -- name: give_up_repeating
@@ -164,6 +187,7 @@ UPDATE handoff
        frozen = NULL,
        answer = :answer
  WHERE id = :id
+   AND repeats = :tries
    AND repeat_at IS NOT NULL
 
 -- One call of which the provider may be asked what became of it, held by moving that time. Not while it is made again.

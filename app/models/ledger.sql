@@ -93,7 +93,7 @@ WITH letters AS (
            count(*) FILTER (WHERE each.letter = 'r') AS refused,
            count(*) FILTER (WHERE each.letter IN ('f', 'l')) AS failed,
            count(*) FILTER (WHERE each.letter = 'u') AS unknown,
-           array_agg(each.lead_id) AS lead_ids
+           array_agg(each.lead_id) FILTER (WHERE each.letter <> 'd') AS lead_ids
       FROM outbox
       JOIN handoff
         ON handoff.range_id = outbox.id

@@ -216,12 +216,13 @@ def hurry(conn: Connection, pool_id: int) -> None:
     conn.execute(SQL.hurry, {"pool_id": pool_id})
 
 
-def rescue(conn: Connection, range_id: int, sent: int, unknown: int, most_crashes: int) -> str | None:
+def rescue(conn: Connection, range_id: int, counts: Counts, most_crashes: int) -> str | None:
     """Take an expired range from its worker; its new state, None where it was not expired any more.
 
-    `sent` and `unknown` are the leads of its unsettled calls: those that webhooks spoke of, and the others.
+    `counts` are the leads of its unsettled calls: sent or refused where webhooks spoke of them, and else unknown.
     """
-    values = {"range_id": range_id, "sent": sent, "unknown": unknown, "most_crashes": most_crashes}
+    sums = {"sent": counts.sent, "refused": counts.refused, "unknown": counts.unknown}
+    values = {"range_id": range_id, "most_crashes": most_crashes} | sums
     return conn.execute(SQL.rescue, values).scalar()
 
 

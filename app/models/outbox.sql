@@ -146,7 +146,10 @@ SELECT campaign_id, id, run + :later_run, :attempts, now() + make_interval(secs 
        (SELECT min(lead_id) FROM unnest(CAST(:lead_ids AS bigint[])) AS lead_id),
        (SELECT max(lead_id) FROM unnest(CAST(:lead_ids AS bigint[])) AS lead_id),
        CAST(:lead_ids AS bigint[]),
-       CASE WHEN :deferred THEN coalesce(deferred_since, now()) WHEN NOT :resent THEN deferred_since END,
+       CASE
+           WHEN :deferred THEN coalesce(deferred_since, now())
+           WHEN NOT :resent AND :later_run = 0 THEN deferred_since
+       END,
        :resent OR (resent AND :later_run = 0)
   FROM outbox
  WHERE id = :parent_id
@@ -199,6 +202,7 @@ UPDATE outbox
        crashes = crashes + 1,
        due_at = CASE WHEN position = size THEN due_at ELSE now() + make_interval(secs => 2 * crashes * crashes) END,
        sent = sent + :sent,
+       refused = refused + :refused,
        unknown = unknown + :unknown
  WHERE id = :range_id
    AND state = 'leased'

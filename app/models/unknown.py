@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -11,6 +12,7 @@ from app.db import Statements
 from app.errors import NotFound
 
 SQL = Statements("unknown")
+EVERY: Final = 2**31 - 1  # behind every campaign
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,11 @@ class FailedSums:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A call that has stood unknown for longer than the least hold; `arrive`: its pool's webhooks are known to."""
+    """A call that was handed over longer ago than the least hold, and is unknown still.
+
+    `policy` is what its campaign may do. `arrive`: its pool's webhooks are known to, and all that came since were read.
+    `told` is in seconds since the owner was last told of the campaign's unknowns; None where that is to be done.
+    """
 
     id: int
     campaign_id: int
@@ -59,6 +65,7 @@ class Held:
     resent: bool
     arrive: bool
     age: float
+    told: float | None
 
 
 def find(conn: Connection, campaign_id: int, after: int = 0, limit: int = 50) -> list[Unknown]:
@@ -86,9 +93,15 @@ def find_undecided(conn: Connection, campaign_id: int, after: int = 0, limit: in
     return list(conn.execute(SQL.find_undecided, values).scalars())
 
 
-def find_held(conn: Connection, least: float, after: int = 0, limit: int = 500) -> list[Held]:
-    """Unknown calls of open campaigns, handed over more than `least` seconds ago, by id from behind `after` on."""
-    values = {"least": least, "after": after, "limit": limit}
+def find_held(
+    conn: Connection, least: float, after: tuple[int, int] = (0, 0), last: int = EVERY, limit: int = 500
+) -> list[Held]:
+    """Unknown calls of campaigns that are not over, handed over more than `least` seconds ago.
+
+    In order of campaign and call, from behind `after` on, up to the campaign `last`. A cancelled campaign counts as not
+    over for a day.
+    """
+    values = {"least": least, "campaign_id": after[0], "after": after[1], "last": last, "limit": limit}
     return [Held(*row) for row in conn.execute(SQL.find_held, values)]
 
 

@@ -38,23 +38,53 @@ SELECT id
  ORDER BY id
  LIMIT :limit
 
+-- Found through the campaigns that are not over: what finished ones have left unknown is never looked at again, however
+-- much it is. A post that was not read yet, or cannot be, may hold the evidence: its webhook has come, so it is not silent.
 -- name: find_held
-SELECT handoff.id, handoff.campaign_id, handoff.pool_id, campaign.unknown_policy AS policy, outbox.resent,
-       coalesce(pool_webhook.handed_at >= handoff.handed_at, false) AS arrive,
-       extract(epoch FROM now() - handoff.handed_at)::float8 AS age
-  FROM handoff
-  JOIN campaign
-    ON campaign.id = handoff.campaign_id
+WITH deciding AS (
+    SELECT id, CASE WHEN state = 'cancelled' AND unknown_policy = 'resend' THEN 'hold' ELSE unknown_policy END AS policy
+      FROM campaign
+     WHERE id BETWEEN :campaign_id AND :last
+       AND (state IN ('sending', 'settling', 'paused')
+            OR (state = 'cancelled' AND coalesce(finished_at > now() - interval '1 day', true)))
+)
+SELECT handoff.id, handoff.campaign_id, handoff.pool_id, deciding.policy, outbox.resent,
+       coalesce(pool_webhook.handed_at >= handoff.handed_at, false)
+       AND NOT EXISTS (
+               SELECT
+                 FROM webhook
+                WHERE webhook.pool_id = handoff.pool_id
+                  AND webhook.read_at IS NULL
+                  AND webhook.tries < 3
+                  AND webhook.received_at >= handoff.handed_at
+           )
+       AND NOT EXISTS (
+               SELECT
+                 FROM webhook
+                WHERE webhook.pool_id = handoff.pool_id
+                  AND webhook.read_at IS NULL
+                  AND webhook.tries >= 3
+                  AND webhook.received_at >= handoff.handed_at
+           ) AS arrive,
+       extract(epoch FROM now() - handoff.handed_at)::float8 AS age,
+       extract(epoch FROM now() - alert.seen_at)::float8 AS told
+  FROM deciding
+  JOIN handoff
+    ON handoff.campaign_id = deciding.id
+   AND handoff.unknown_since IS NOT NULL
   JOIN outbox
     ON outbox.id = handoff.range_id
   LEFT JOIN pool_webhook
     ON pool_webhook.pool_id = handoff.pool_id
- WHERE handoff.unknown_since IS NOT NULL
-   AND handoff.repeat_at IS NULL
+  LEFT JOIN alert
+    ON alert.kind = 'unknown'
+   AND alert.subject = handoff.campaign_id
+   AND alert.cleared_at IS NULL
+   AND coalesce(alert.dismissed_at > now() - interval '1 day', true)
+ WHERE handoff.repeat_at IS NULL
    AND handoff.handed_at < now() - make_interval(secs => :least)
-   AND campaign.state IN ('sending', 'settling', 'paused', 'cancelled')
-   AND handoff.id > :after
- ORDER BY handoff.id
+   AND (handoff.campaign_id, handoff.id) > (:campaign_id, :after)
+ ORDER BY handoff.campaign_id, handoff.id
  LIMIT :limit
 
 -- name: find_failed

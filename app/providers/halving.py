@@ -14,6 +14,7 @@ from uuid import uuid5
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure
 from app.mail import Accepted, Batch, Deferred, Outcome, Refused, Unsure
 
+AGAIN = 30.0  # seconds until letters are tried again whose half could not be asked about: it is no fault of theirs
 ALL_OF = 10  # letters: when so many are refused, and none taken, it is our account or our content, not the addresses
 
 
@@ -52,7 +53,7 @@ def instead(error: ProviderError) -> Outcome:
         case ProviderUnsure():
             return Unsure(str(error))
         case ProviderDown(retry_in=retry_in):
-            return Deferred(str(error), retry_in)
+            return Deferred(str(error), AGAIN if retry_in is None else retry_in)
         case _:
             return Deferred(str(error))
 

@@ -135,26 +135,33 @@ def taken(answer: Answer) -> Answer:
         return answer
     meaning = MEANING.get(status, _CLASSES.get(status // 100, ProviderUnsure))
     if meaning is ProviderDown:
-        raise ProviderDown(said, answer.raw, retry_after(answer.headers.get("retry-after")))
+        raise ProviderDown(said, answer.raw, retry_after(answer.headers))
     raise meaning(said, answer.raw)
 
 
 _CLASSES: Mapping[int, type[ProviderError]] = {3: ProviderRefusesUs, 4: CallRefused}
 
 
-def retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date (RFC 9110 §10.2.3); None for neither."""
-    if value is None:
-        return None
-    value = value.strip()
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds from Retry-After, which holds seconds or a date (RFC 9110 §10.2.3); None where it says neither.
+
+    A date is held against the provider's own clock (its Date header): ours may be wrong by minutes.
+    """
+    value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdecimal():
         return float(value[:9])
+    at = _date(value)
+    if at is None:
+        return None
+    return max(0.0, (at - (_date(headers.get("date", "")) or datetime.now(UTC))).total_seconds())
+
+
+def _date(value: str) -> datetime | None:
     try:
         at = parsedate_to_datetime(value)
     except ValueError:
         return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ WORK = """
 ALTER TABLE handoff
     ADD COLUMN unknown_since timestamptz,       -- null: every lead has its outcome
     ADD COLUMN repeat_at     timestamptz,       -- when the frozen call is made again under its key; null: it is not
+    ADD COLUMN repeat_until  timestamptz,       -- until when its provider honours its key
     ADD COLUMN repeats       smallint NOT NULL DEFAULT 0,
     ADD COLUMN look_up_at    timestamptz,       -- when its provider is asked what became of it; null: it is not
     ADD COLUMN evidence      bigint[],          -- leads of which webhooks spoke before the call was settled
@@ -164,7 +165,7 @@ def downgrade() -> None:
     op.execute("ALTER TABLE outbox DROP COLUMN resent")
     op.execute("ALTER TABLE campaign DROP COLUMN look_at")
     op.execute(
-        "ALTER TABLE handoff DROP COLUMN unknown_since, DROP COLUMN repeat_at, DROP COLUMN repeats,"
+        "ALTER TABLE handoff DROP COLUMN unknown_since, DROP COLUMN repeat_at, DROP COLUMN repeats, DROP COLUMN repeat_until,"
         " DROP COLUMN look_up_at, DROP COLUMN evidence"
     )
     op.execute("COMMENT ON COLUMN handoff.outcomes IS NULL")
