@@ -12,7 +12,8 @@ from sqlalchemy import text
 from app.config import Settings
 from app.errors import ProviderDown
 from app.flows import launch, repeat, send_range
-from app.mail import Accepted, Batch, Outcome
+from app.flows.resolve import Evidence, use_evidence
+from app.mail import Accepted, Batch, Kind, Outcome
 from app.models import campaign, pool
 from app.runtime import Runtime
 from tests import world
@@ -102,9 +103,12 @@ def test_a_call_that_took_its_emails_and_was_not_answered_right_is_unknown(runti
 
 def test_a_call_of_which_some_leads_are_known_is_made_again_whole(runtime: Runtime) -> None:
     stranger = Stranger(idempotent_for=3600.0)
-    stranger.behave([Mood("su")])
+    stranger.behave([Mood("s", "lost"), Mood()])
     built = launched(runtime, stranger, leads=10)
     send_range.drain(runtime)
+    [(call, leads)] = query(runtime, "SELECT id, lead_ids[1:5] FROM handoff")
+    with runtime.db.begin() as conn:
+        use_evidence(conn, built.pool_id, [Evidence(int(str(call)), lead, Kind.SENT) for lead in list(leads)])  # type: ignore[call-overload]
     assert sums(runtime, built.campaign_id) == {"sent": 5, "unknown": 5}
     later(runtime, 60)
     repeat.repeat_due(runtime)

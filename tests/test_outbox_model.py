@@ -235,7 +235,10 @@ class Outbox(RuleBasedStateMachine):
     @rule()
     def keys_end(self) -> None:
         """So much time has passed that the provider knows none of the keys any more."""
-        self.house.run("UPDATE handoff SET handed_at = handed_at - interval '1 day'")
+        self.house.run(
+            "UPDATE handoff SET handed_at = handed_at - interval '1 day',"
+            " repeat_until = repeat_until - interval '1 day'"
+        )
         self.house.provider.kept.clear()
 
     @precondition(lambda self: self.house.now.handed_over)

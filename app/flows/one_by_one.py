@@ -1,4 +1,4 @@
-"""Doing the same to many, each by itself: one that fails is logged, left to the next turn, and stops none of the others."""
+"""Doing the same to many, each by itself: one that fails is logged and left to the next turn, and the others go on."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def _next(call: Repeat, error: ProviderError | None = None) -> float:
 
 
 def _tell_pool(conn: Connection, call: Repeat, error: ProviderError) -> None:
-    """A repeat is lost only where the provider is not well: its pool waits, and with it the other calls that it lost."""
+    """A repeat is lost where the provider is not well: its pool waits, and with it the other calls that it lost."""
     said = plain(str(error), 500)
     match error:
         case ProviderDown(passing=True):

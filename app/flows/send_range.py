@@ -182,7 +182,7 @@ def hand_over(
                     return handoff.read_handed(conn, page.lease.range_id)
                 return _write(runtime, conn, page, letters, skipped)
         except LeaseLost:
-            # Of two that write the same, this one waited for the first, which had lost its connection and not its commit.
+            # Of two that write the same, this one waited for the first: its connection was lost, its commit was not.
             if not tried or (done := _handed_over(runtime, page.lease)) is None:
                 raise
             return done

@@ -93,7 +93,7 @@ def _write(conn: Connection, lease: Lease, sending: Sending, source: Source, tal
 
 
 def _tell(conn: Connection, lease: Lease, sending: Sending, tally: Tally) -> None:
-    """The pool's breaker, and the owner where leads are given up. Last: it locks rows that every page of a pool wants."""
+    """The pool's breaker, and the owner where leads are given up. Last: it locks what every page of a pool wants."""
     _tell_pool(conn, lease, sending.pool_id, tally)
     if tally.gave_up:
         reason = "They were put off for a day, and are given up: the reasons are in the list of recipients."

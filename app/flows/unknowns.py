@@ -160,7 +160,7 @@ def _decide(
     verdict: Verdict,
     states: Sequence[str],
 ) -> int:
-    """Give every lead of these calls, or of all, the verdict: a few at a time, while the campaign is in such a state."""
+    """Give every lead of these calls, or of all, the verdict: in steps, while the campaign is in such a state."""
     leads, after = 0, 0
     wanted = None if handoff_ids is None else frozenset(handoff_ids)
 

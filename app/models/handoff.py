@@ -178,7 +178,7 @@ def settle(conn: Connection, settled: Sequence[Settled]) -> None:
 
 
 def find_evidence(conn: Connection, range_id: int) -> dict[int, dict[int, Kind]]:
-    """hand-off -> lead -> SENT or REFUSED, as webhooks said before the call was settled; of a range's unsettled calls."""
+    """hand-off -> lead -> SENT or REFUSED, as webhooks said of a range's calls that are not settled yet."""
     rows = conn.execute(SQL.find_evidence, {"range_id": range_id})
     return {
         row.id: dict.fromkeys((lead_id for lead_id in row.evidence if lead_id > 0), Kind.SENT)

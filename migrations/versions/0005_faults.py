@@ -165,7 +165,7 @@ def downgrade() -> None:
     op.execute("ALTER TABLE outbox DROP COLUMN resent")
     op.execute("ALTER TABLE campaign DROP COLUMN look_at")
     op.execute(
-        "ALTER TABLE handoff DROP COLUMN unknown_since, DROP COLUMN repeat_at, DROP COLUMN repeats, DROP COLUMN repeat_until,"
-        " DROP COLUMN look_up_at, DROP COLUMN evidence"
+        "ALTER TABLE handoff DROP COLUMN unknown_since, DROP COLUMN repeat_at, DROP COLUMN repeats,"
+        " DROP COLUMN repeat_until, DROP COLUMN look_up_at, DROP COLUMN evidence"
     )
     op.execute("COMMENT ON COLUMN handoff.outcomes IS NULL")

@@ -46,10 +46,11 @@ CALLS: Final = (
                 "                   WHEN crashes",
             ),
             (
-                "       sent = sent + :sent,\n       unknown = unknown + :unknown\n WHERE id = :range_id\n"
-                "   AND state = 'leased'\n   AND lease_until < now()\n",
+                "       sent = sent + :sent,\n       refused = refused + :refused,\n"
+                "       unknown = unknown + :unknown\n"
+                " WHERE id = :range_id\n   AND state = 'leased'\n   AND lease_until < now()\n",
                 "       position = 0\n WHERE id = :range_id\n"
-                "   AND state = 'leased'\n   AND lease_until < now()\n   AND :sent + :unknown >= 0\n",
+                "   AND state = 'leased'\n   AND lease_until < now()\n   AND :sent + :refused + :unknown >= 0\n",
             ),
         ),
         (f"{SENDING}::test_a_worker_that_died_after_handing_over_leaves_unknowns_and_no_second_mail",),

@@ -87,7 +87,7 @@ LEASES: Final = (
         "cancelled_stays_quarantined",
         "What is quarantined after its campaign was cancelled is closed too",
         "app/flows/steer.py",
-        (("            _release(conn, campaign_id)  # its worker", "            pass  # its worker"),),
+        (("        _release(conn, campaign_id)  # its worker", "        pass  # its worker"),),
         (f"{FAULTS}::test_a_range_that_is_quarantined_after_its_campaign_was_cancelled_is_closed_too",),
     ),
     Mutation(

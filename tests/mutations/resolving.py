@@ -55,7 +55,7 @@ RESOLVING: Final = (
         "repeat_after_the_key",
         "A call whose key is no longer honoured is not made again",
         REPEAT,
-        (("    if call.age + runtime.settings.lease > lives:\n", "    if call.age > lives + 1e9:\n"),),
+        (("    if call.lives < lease:", "    if call.lives < -1e9:"),),
         ("tests/test_repeat.py::test_a_call_whose_key_is_too_old_is_not_made_again",),
     ),
     Mutation(
@@ -76,7 +76,7 @@ RESOLVING: Final = (
         HANDOFF,
         (
             (
-                "                  strpos(letters, 'u') > 0 AND strpos(letters, 'd') = 0 AS again\n",
+                "                  strpos(letters, 'u') > 0 AND whole AS again\n",
                 "                  strpos(letters, 'u') > 0 AS again\n",
             ),
         ),
@@ -93,7 +93,7 @@ RESOLVING: Final = (
         "late_deferral_after_a_repeat",
         "Nor are leads of a call that was made again: the repeat may have been taken",
         RESOLVE,
-        (("        if standing.repeated and verdict.letter == DEFERRED:\n            continue\n", ""),),
+        (("        if standing.tries and verdict.letter == DEFERRED:\n            continue\n", ""),),
         (
             f"{DEFENCES}::test_a_worker_that_wakes_after_its_call_was_made_again_in_vain_puts_nobody_off",
             f"{DEFENCES}::test_whom_a_repeat_is_unsure_of_is_not_put_off_by_a_worker_that_wakes",
