@@ -127,6 +127,9 @@ def _read_outcomes(
     *,
     whole: bool,
 ) -> None:
+    if set(map(type, outcomes)) == {Accepted}:  # nearly always, and in a third of the time
+        _read_accepted(tally, handoff, outcomes, domains)
+        return
     letters, refs = [], []
     for lead_id, outcome in zip(handoff.lead_ids, outcomes, strict=True):
         match outcome:
@@ -149,6 +152,16 @@ def _read_outcomes(
         tally.facts.append(Fact(lead_id, domains[lead_id], kind, detail))
     kept = refs if any(refs) else []
     tally.settled.append(Settled(handoff.id, "".join(letters), kept, lead_ids=handoff.lead_ids, whole=whole))
+
+
+def _read_accepted(tally: Tally, handoff: HandOff, outcomes: Sequence[Outcome], domains: Mapping[int, int]) -> None:
+    refs = [outcome.ref for outcome in outcomes if isinstance(outcome, Accepted)]
+    if not "".join(refs).isprintable():
+        refs = [plain(ref, SHORT) for ref in refs]
+    tally.kinds[Kind.SENT] += len(refs)
+    tally.facts += [Fact(lead_id, domains[lead_id], Kind.SENT) for lead_id in handoff.lead_ids]
+    letters = LETTERS[Kind.SENT] * len(refs)
+    tally.settled.append(Settled(handoff.id, letters, refs if any(refs) else [], lead_ids=handoff.lead_ids))
 
 
 def _wait(retry_in: float | None, attempts: int) -> Wait:

@@ -67,11 +67,11 @@ def send_failed_again(runtime: Runtime, organisation_id: int, campaign_id: int) 
         found = unknown.find_failed(conn, campaign_id, after, STEP)
         return found, _give(conn, dict.fromkeys(found, Verdict(AGAIN)), resolve.FAILED)
 
-    while True:
+    more = True
+    while more:
         found, given = _insist(runtime, step)
-        if not found:
-            break
-        leads, after, states = leads + given, found[-1], STEERABLE  # the first step has opened the campaign again
+        more = len(found) == STEP
+        leads, after, states = leads + given, max(found, default=0), STEERABLE  # the first step has opened it again
     with runtime.db.begin() as conn:
         alert.clear(conn, alert.Kind.GAVE_UP, campaign_id)
     runtime.ring("send", runtime.settings.worker_threads)
@@ -170,11 +170,11 @@ def _decide(
         chosen = [each for each in found if wanted is None or each in wanted]
         return found, _give(conn, dict.fromkeys(chosen, verdict), UNKNOWN)
 
-    while True:
+    more = True
+    while more:
         found, given = _insist(runtime, step)
-        if not found:
-            break
-        leads, after = leads + given, found[-1]
+        more = len(found) == STEP
+        leads, after = leads + given, max(found, default=0)
     finish.try_finish(runtime, campaign_id)
     return leads
 

@@ -70,11 +70,14 @@ class Told(NamedTuple):
 
 def append(conn: Connection, source: Source, facts: Iterable[Fact]) -> None:
     """Append events, timed with the transaction's now()."""
-    tail = source.tail
-    lines = [
-        f"{fact.lead_id}\t{fact.domain_id}\t{fact.kind.value}\t{fact.weight}\t{_detail(fact.detail)}{tail}"
-        for fact in facts
-    ]
+    tail, ends = source.tail, dict[tuple[Kind, int], str]()
+    lines = []
+    for lead_id, domain_id, kind, detail, weight in facts:
+        if detail is not None:
+            end = f"{kind.value}\t{weight}\t{_detail(detail)}{tail}"
+        elif (end := ends.get((kind, weight), "")) == "":  # the same for nearly every lead of a page
+            end = ends[kind, weight] = f"{kind.value}\t{weight}\t\\N{tail}"
+        lines.append(f"{lead_id}\t{domain_id}\t{end}")
     if lines:
         copy(conn, TARGET, ["".join(lines)])
 
