@@ -64,6 +64,7 @@ SELECT handoff.id, handoff.campaign_id, handoff.pool_id, deciding.policy, outbox
                 WHERE webhook.pool_id = handoff.pool_id
                   AND webhook.read_at IS NULL
                   AND webhook.tries >= 3
+                  AND webhook.received_at >= handoff.handed_at
            ) AS arrive,
        extract(epoch FROM now() - handoff.handed_at)::float8 AS age,
        extract(epoch FROM now() - alert.seen_at)::float8 AS told
