@@ -14,7 +14,7 @@ from workers.logs import configure
 @click.command("clock")
 def clock() -> None:
     """Start campaigns at their time, free what dead workers held, refresh reports, ring workers. Many may run."""
-    runtime = open_runtime(name="millrace clock", connections=3)
+    runtime = open_runtime(name="millrace clock", connections=task.CONNECTIONS)
     configure(runtime.settings.log_level)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.stopping.set())

@@ -19,10 +19,13 @@ from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+LAST_WAIT: Final = 20.0  # seconds that a clock which must end waits for what it does aside, all together
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something to do every so many seconds. `aside`: in a thread of its own, for what speaks with strangers."""
+    """Something to do every so many seconds. `aside`: in a thread of its own, for what speaks with strangers, and for
+    what takes longer the more there is of it: ranges whose worker died must not wait until millions are compared."""
 
     every: float
     act: Callable[[Runtime], object]
@@ -35,13 +38,14 @@ TASKS: Final = (
     Task(2.0, ingest.ring_waiting),
     Task(5.0, rescue.rescue_expired),
     Task(5.0, refresh.refresh),
-    Task(5.0, steer.close_cancelled),
+    Task(5.0, steer.close_cancelled, aside=True),
     Task(5.0, alerts.deliver, aside=True),
-    Task(10.0, finish.finish_due),
-    Task(30.0, unknowns.apply_policies),
+    Task(10.0, finish.finish_due, aside=True),
+    Task(30.0, unknowns.apply_policies, aside=True),
     Task(10.0, beat.beat_clock),
-    Task(3600.0, ingest.tidy),
+    Task(3600.0, ingest.tidy, aside=True),
 )
+CONNECTIONS: Final = 2 + sum(task.aside for task in TASKS)  # what runs at once waits for no connection of another
 
 
 def run(runtime: Runtime, tasks: tuple[Task, ...] = TASKS) -> None:
@@ -57,8 +61,9 @@ def run(runtime: Runtime, tasks: tuple[Task, ...] = TASKS) -> None:
                     _act(runtime, task)
                 due_at[number] = time.monotonic() + task.every
         runtime.stopping.wait(max(0.0, min(due_at.values()) - time.monotonic()))
+    until = time.monotonic() + LAST_WAIT
     for thread in asides.values():
-        thread.join(timeout=20)
+        thread.join(timeout=max(0.0, until - time.monotonic()))
 
 
 def _begin_aside(runtime: Runtime, task: Task, number: int, asides: dict[int, threading.Thread]) -> None:
