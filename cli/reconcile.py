@@ -55,6 +55,7 @@ def _facts(
         "name": found.name,
         "state": found.state,
         "adds_up": not comparison.faults,
+        "record_kept": comparison.kept,
         "ranges": asdict(comparison.ranges),
         "events": {kind.value: comparison.record.get(kind.value, 0) for kind in OUTCOMES},
         "faults": comparison.faults,
@@ -73,8 +74,10 @@ def _print(found: Campaign, comparison: Comparison, differences: list[Difference
         ranges, record = getattr(comparison.ranges, kind.value), comparison.record.get(kind.value, 0)
         click.echo(f"  {kind.value:<10}{ranges:>12,}{record:>12,}{'' if ranges == record else '   <- differs'}")
     click.echo(f"  {'open':<10}{comparison.ranges.open:>12,}")
+    if not comparison.kept:
+        click.echo("Its first events are not kept any more: the record is not compared, and nothing can be mended.")
     if not comparison.faults:
-        click.echo("These add up.")
+        click.echo("These add up." if comparison.kept else "The ranges add up.")
         return
     click.echo("THESE DO NOT ADD UP.")
     for fault in comparison.faults:
@@ -85,7 +88,7 @@ def _print(found: Campaign, comparison: Comparison, differences: list[Difference
         click.echo(f"  {_sentence(each)}")
     if len(differences) > FEW:
         click.echo(f"  … and {len(differences) - FEW:,} more leads; --json prints all.")
-    if not differences:
+    if not differences and comparison.kept:
         click.echo("  No lead differs: what the ranges count is wrong.")
 
 

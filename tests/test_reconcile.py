@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from app.config import Settings
-from app.errors import ProviderDown
+from app.errors import Conflict, ProviderDown
 from app.flows import finish, reconcile, send_range, steer
 from app.mail import Accepted, Kind
 from app.models import event
@@ -157,3 +157,27 @@ def test_open_leads_are_no_difference(runtime: Runtime, peer: Peer) -> None:
     with runtime.db.begin() as conn:
         since = reconcile.campaign.lock_state(conn, built.campaign_id).launched_at
         assert reconcile.ledger.find_differences(conn, built.campaign_id, since, 10) == []
+
+
+@pytest.fixture
+def old(runtime: Runtime, unfinished: int) -> int:
+    """The same campaign, launched so long ago that what the record had of its first 50 leads is dropped."""
+    change(runtime, "DELETE FROM handoff WHERE id = (SELECT min(id) FROM handoff)")  # as if they had been skipped
+    change(runtime, "DELETE FROM event WHERE lead_id IN (SELECT lead_id FROM event ORDER BY lead_id LIMIT 50)")
+    change(runtime, "UPDATE outbox SET sent = sent - 50, skipped = 50 WHERE id = (SELECT min(id) FROM outbox)")
+    change(runtime, "UPDATE campaign SET launched_at = report_horizon() - interval '1 minute'")
+    return unfinished
+
+
+def test_of_a_campaign_older_than_the_record_nothing_is_mended_and_nobody_mailed(runtime: Runtime, old: int) -> None:
+    with pytest.raises(Conflict, match="not kept any more"):
+        finish.mend_now(runtime, old)
+    assert sums(runtime, old) == {"sent": 200, "skipped": 50}
+    assert send_range.drain(runtime) == 0
+
+
+def test_a_campaign_older_than_the_record_is_finished_by_what_its_ranges_count(runtime: Runtime, old: int) -> None:
+    comparison, differences = reconcile.find(runtime, old)
+    assert (comparison.kept, comparison.faults, differences) == (False, [], [])
+    assert finish.try_finish(runtime, old) == "finished"
+    assert sums(runtime, old) == {"sent": 200, "skipped": 50}

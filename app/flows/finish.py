@@ -41,8 +41,9 @@ def finish_due(runtime: Runtime) -> int:
 def mend_now(runtime: Runtime, campaign_id: int) -> Mended:
     """Mend what can be mended at an operator's word, and close the campaign where it adds up then.
 
-    Raises Conflict while anything of it is open or under way. Locked in everybody's order: the campaign, its ranges,
-    then hand-offs; a webhook or a repeat that resolves some of it waits until then.
+    Raises Conflict while anything of it is open or under way, and where it is older than the record. Locked in
+    everybody's order: the campaign, its ranges, then hand-offs; a webhook or a repeat that resolves some of it waits
+    until then.
     """
     with runtime.db.begin() as conn:
         standing = campaign.lock_state(conn, campaign_id)
@@ -78,16 +79,18 @@ def _close(conn: Connection, campaign_id: int) -> str | None:
 
 def _adds_up(conn: Connection, campaign_id: int) -> bool:
     """Whether audience, ranges and events agree, after mending what can be mended; else somebody is told."""
-    faults = reconcile.compare(conn, campaign_id).faults
-    if not faults:
+    comparison = reconcile.compare(conn, campaign_id)
+    if not comparison.faults:
         return True
-    mended = reconcile.mend(conn, campaign_id)
-    _alarm(conn, campaign_id, mended)
-    if outbox.has_open(conn, campaign_id):
-        return False  # leads that nobody had served are queued again
-    faults = reconcile.compare(conn, campaign_id).faults
-    if not faults:
-        return True
+    if comparison.kept:
+        mended = reconcile.mend(conn, campaign_id)
+        _alarm(conn, campaign_id, mended)
+        if outbox.has_open(conn, campaign_id):
+            return False  # leads that nobody had served are queued again
+        comparison = reconcile.compare(conn, campaign_id)
+        if not comparison.faults:
+            return True
+    faults = comparison.faults
     log.error("campaign %s does not add up: %s", campaign_id, "; ".join(faults))
     alert.raise_alert(conn, alert.Kind.SUMS_DIFFER, campaign_id, f"It is not finished: {'; '.join(faults)}.")
     campaign.look_later(conn, campaign_id)

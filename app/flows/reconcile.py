@@ -11,13 +11,15 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection
 
+from app.errors import Conflict
 from app.flows.resolve import source_of
 from app.mail import OUTCOMES, Kind
-from app.models import campaign, event, handoff, ledger, outbox
+from app.models import campaign, event, handoff, ledger, outbox, rollup
 from app.models.event import Fact
 from app.models.handoff import COUNTS_AS
 from app.models.ledger import Difference, Marks
@@ -31,17 +33,23 @@ MOST: Final = 20_000  # differences mended at a time: more are mended the next t
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A campaign's three counts. `marks` tell whether the outcomes are those of the audience's leads and no others."""
+    """A campaign's three counts. `marks` tell whether the outcomes are those of the audience's leads and no others.
+
+    `kept`: its record is kept from its first event on; otherwise the record cannot be compared with anything.
+    """
 
     ranges: Progress
     record: Mapping[str, int]
     audience_marks: Marks
     record_marks: Marks
+    kept: bool = True
 
     @property
     def faults(self) -> list[str]:
         """What does not add up, in words; nothing where all agree. Leads that are open have no outcome to compare."""
         faults = [] if self.ranges.adds_up else [f"audience {self.ranges.audience} is not the sum of its outcomes"]
+        if not self.kept:
+            return faults
         for kind in OUTCOMES:
             ranges, record = getattr(self.ranges, kind.value), self.record.get(kind.value, 0)
             if ranges != record:
@@ -72,7 +80,11 @@ def compare(conn: Connection, campaign_id: int) -> Comparison:
     since = campaign.lock_state(conn, campaign_id).launched_at
     record = event.count_outcomes(conn, campaign_id, since)
     return Comparison(
-        outbox.progress(conn, campaign_id), record.kinds, ledger.sum_audience(conn, campaign_id), record.marks
+        outbox.progress(conn, campaign_id),
+        record.kinds,
+        ledger.sum_audience(conn, campaign_id),
+        record.marks,
+        _is_kept(conn, since),
     )
 
 
@@ -80,15 +92,24 @@ def find(runtime: Runtime, campaign_id: int) -> tuple[Comparison, list[Differenc
     """The counts, and the leads that differ where they do; nothing is changed."""
     with runtime.db.begin() as conn:
         comparison = compare(conn, campaign_id)
-        if not comparison.faults:
+        if not comparison.faults or not comparison.kept:
             return comparison, []
         since = campaign.lock_state(conn, campaign_id).launched_at
         return comparison, ledger.find_differences(conn, campaign_id, since, MOST)
 
 
 def mend(conn: Connection, campaign_id: int) -> Mended:
-    """Mend what can be mended of a campaign whose row is locked and of which no page is under way."""
+    """Mend what can be mended of a campaign whose row is locked and of which no page is under way.
+
+    Raises Conflict where its first events are not kept any more: whoever was skipped has no call, and would be taken
+    for lost, and mailed.
+    """
     since = campaign.lock_state(conn, campaign_id).launched_at
+    if not _is_kept(conn, since):
+        raise Conflict(
+            f"The campaign was launched on {since:%d %B %Y}, and events of that time are not kept any more: whom it"
+            " skipped cannot be told from whom it never served, so nothing is mended."
+        )
     lost, surplus, doubled, strange, written = [], [], [], [], 0
     for each in ledger.find_differences(conn, campaign_id, since, MOST):
         if not each.asked or each.open:
@@ -108,6 +129,10 @@ def mend(conn: Connection, campaign_id: int) -> Mended:
     mended = Mended(queued, written, recounted, surplus, doubled, strange)
     log.warning("campaign %s was reconciled: %s", campaign_id, mended)
     return mended
+
+
+def _is_kept(conn: Connection, since: datetime) -> bool:
+    return since >= rollup.horizon(conn)
 
 
 def _write_again(conn: Connection, each: Difference) -> int:
