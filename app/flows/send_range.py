@@ -1,7 +1,7 @@
 """Sending: claim a range, hand its leads over, let the provider speak, settle what came of it.
 
 Each step is a transaction of its own, and none is open while a provider speaks. What was written before a crash
-says what may have left: docs/architecture.md draws the states.
+says what may have left: docs/reliability.md draws the states.
 """
 
 from __future__ import annotations
