@@ -23,16 +23,20 @@ from web.paging import LIMIT, after_number, page_of
 
 blueprint = Blueprint("unknowns", __name__)
 FEW: Final = 5  # calls on the campaign's own page
-DECIDING: Final = ("sending", "paused", "settling", "cancelled")  # states in which a campaign's policy is applied
+DECIDING: Final = ("sending", "paused", "settling")  # states in which a campaign's policy is applied
 NOTHING_LEFT: Final = "Nothing to decide any more: it is known by now, or somebody else has just decided."
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of unknown outcome; `due_at` is when the campaign's policy decides on it, None where it does not."""
+    """A call of unknown outcome; `due_at` is when the campaign's policy decides on it, None where it does not.
+
+    `ask_at` is when the provider is asked what became of it, None where it is not.
+    """
 
     call: Unknown
     due_at: datetime | None
+    ask_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class View:
     policy: str
     silence: Silence
     calls: Sequence[Call]
+    asks: bool  # the provider can be asked, and is
 
 
 @blueprint.app_template_global()
@@ -139,11 +144,25 @@ def _view(line: Line, found: Sequence[Unknown]) -> View:
         sums = unknown.count(conn, line.id)
         lag = webhook.lag(conn, line.pool_id) if line.pool_id else None
         hold = webhook.hold(conn, line.pool_id) if line.pool_id else webhook.SHORTEST_HOLD
-    decides = line.state in DECIDING and (line.unknown_policy == "leave" or (line.unknown_policy == "resend" and lag))
-    silence = Silence(lag, hold, bool(decides))
-    wait = timedelta(seconds=hold)
-    calls = [Call(call, call.handed_at + wait if decides and not call.repeat_at else None) for call in found]
-    return View(sums, POLICIES[line.unknown_policy][0], silence, calls)
+    silence = Silence(lag, hold, _decides(line, lag))
+    asks = any(call.look_up_at for call in found) and unknowns.can_ask(runtime(), line.id)
+    calls = [Call(call, _due_at(line, call, silence), call.look_up_at if asks else None) for call in found]
+    return View(sums, POLICIES[line.unknown_policy][0], silence, calls, asks)
+
+
+def _decides(line: Line, lag: Lag | None) -> bool:
+    """Whether the policy decides on anything by itself: as unknown.sql's `find_held` has it."""
+    if line.state == "cancelled":
+        over = line.finished_at is not None and line.read_at - line.finished_at >= timedelta(days=1)
+        return line.unknown_policy == "leave" and not over
+    return line.state in DECIDING and (
+        line.unknown_policy == "leave" or (line.unknown_policy == "resend" and bool(lag))
+    )
+
+
+def _due_at(line: Line, call: Unknown, silence: Silence) -> datetime | None:
+    again = line.unknown_policy == "resend" and call.resent  # nobody is sent to a third time
+    return None if call.repeat_at or again or not silence.decides else call.handed_at + timedelta(seconds=silence.hold)
 
 
 def _call(campaign_id: int) -> Unknown | None:

@@ -18,7 +18,7 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from app.errors import Conflict
+from app.errors import ConfigError, Conflict
 from app.flows import finish, resolve
 from app.flows.one_by_one import do_each
 from app.flows.resolve import UNKNOWN, Verdict
@@ -76,6 +76,16 @@ def send_failed_again(runtime: Runtime, organisation_id: int, campaign_id: int) 
         alert.clear(conn, alert.Kind.GAVE_UP, campaign_id)
     runtime.ring("send", runtime.settings.worker_threads)
     return leads
+
+
+def can_ask(runtime: Runtime, campaign_id: int) -> bool:
+    """Whether the provider of a launched campaign can be asked afterwards what became of a call."""
+    with runtime.db.begin() as conn:
+        url = campaign.load_sending(conn, campaign_id).pool_url
+    try:
+        return runtime.provider(url).capabilities.lookup
+    except ConfigError:  # the pool's URL was encrypted under another key: nobody asks
+        return False
 
 
 def apply_policies(runtime: Runtime) -> int:

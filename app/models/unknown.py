@@ -17,13 +17,18 @@ EVERY: Final = 2**31 - 1  # behind every campaign
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A call of unknown outcome, as a campaign's page lists it. `repeat_at`: Millrace asks again by itself."""
+    """A call of unknown outcome, as a campaign's page lists it. `repeat_at`: Millrace makes it again by itself.
+
+    `look_up_at`: the provider is asked about it then, where it can be. `resent`: its leads were sent to again once.
+    """
 
     id: int
     run: int
     handed_at: datetime
     unknown_since: datetime | None
     repeat_at: datetime | None
+    look_up_at: datetime | None
+    resent: bool
     answer: str | None
     leads: int
     age: float

@@ -1,21 +1,27 @@
 -- name: find
-SELECT handoff.id, handoff.run, handoff.handed_at, handoff.unknown_since, handoff.repeat_at, handoff.answer,
+SELECT handoff.id, handoff.run, handoff.handed_at, handoff.unknown_since, handoff.repeat_at, handoff.look_up_at,
+       outbox.resent, handoff.answer,
        length(handoff.outcomes) - length(replace(handoff.outcomes, 'u', '')) AS leads,
        extract(epoch FROM now() - handoff.handed_at)::float8 AS age
   FROM handoff
- WHERE campaign_id = :campaign_id
-   AND unknown_since IS NOT NULL
-   AND id > :after
- ORDER BY id
+  JOIN outbox
+    ON outbox.id = handoff.range_id
+ WHERE handoff.campaign_id = :campaign_id
+   AND handoff.unknown_since IS NOT NULL
+   AND handoff.id > :after
+ ORDER BY handoff.id
  LIMIT :limit
 
 -- name: find_call
-SELECT id, run, handed_at, unknown_since, repeat_at, answer,
-       coalesce(length(outcomes) - length(replace(outcomes, 'u', '')), 0) AS leads,
-       extract(epoch FROM now() - handed_at)::float8 AS age
+SELECT handoff.id, handoff.run, handoff.handed_at, handoff.unknown_since, handoff.repeat_at, handoff.look_up_at,
+       outbox.resent, handoff.answer,
+       coalesce(length(handoff.outcomes) - length(replace(handoff.outcomes, 'u', '')), 0) AS leads,
+       extract(epoch FROM now() - handoff.handed_at)::float8 AS age
   FROM handoff
- WHERE campaign_id = :campaign_id
-   AND id = :id
+  JOIN outbox
+    ON outbox.id = handoff.range_id
+ WHERE handoff.campaign_id = :campaign_id
+   AND handoff.id = :id
 
 -- name: count
 SELECT count(*) AS calls,

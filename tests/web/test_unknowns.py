@@ -34,7 +34,7 @@ def peer() -> Iterator[Peer]:
 
 def make(runtime: Runtime, people: People, peer: Peer, **values: object) -> int:
     """A campaign to eight leads, in two calls of which the replies were lost."""
-    keys = "?idempotent=3600" if values.pop("keys", False) else ""
+    keys = "?idempotent=3600" if values.pop("keys", False) else "?lookup=1" if values.pop("asked", False) else ""
     add_leads(runtime, people.ours, LEADS)
     sender = add_sender(runtime, people.ours, peer.url + keys)
     with runtime.db.begin() as conn:
@@ -133,6 +133,44 @@ def test_the_policy_says_until_when_it_waits(
     assert said in found
     assert ("Half of those from “Marketing” come within 2 s of their call, nearly all within 4 s." in found) is arrive
     assert ("The policy " in found) is (policy == "leave" or (policy == "resend" and arrive))
+
+
+def test_a_call_that_was_sent_again_once_is_not_said_to_be_again(
+    runtime: Runtime, people: People, peer: Peer, ann: Visit
+) -> None:
+    campaign_id = make(runtime, people, peer, unknown_policy="resend")
+    webhooks_arrive(runtime)
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE outbox SET resent = true"))
+    said = section(ann.get(f"/campaigns/{campaign_id}").text)
+    assert "The policy sends it again" not in said
+    assert said.count("Sent again once already: the policy does not do so twice.") == 2
+
+
+@pytest.mark.parametrize(("policy", "hours", "acts"), [("leave", 1, True), ("leave", 25, False), ("resend", 1, False)])
+def test_of_a_cancelled_campaign_is_said_whether_its_policy_still_decides(
+    runtime: Runtime, people: People, peer: Peer, ann: Visit, policy: str, hours: int, acts: bool
+) -> None:
+    campaign_id = make(runtime, people, peer, unknown_policy=policy)
+    webhooks_arrive(runtime)
+    ann.post(f"/campaigns/{campaign_id}/cancel")
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE campaign SET finished_at = now() - make_interval(hours => :hours)"), {"hours": hours})
+    said = section(ann.get(f"/campaigns/{campaign_id}").text)
+    assert ("The policy " in said) is acts
+    assert ("It is cancelled: nothing is decided by itself." in said) is not acts
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_when_the_provider_is_asked_is_said_where_it_can_be(
+    runtime: Runtime, people: People, peer: Peer, ann: Visit, asked: bool
+) -> None:
+    campaign_id = make(runtime, people, peer, asked=asked)
+    said = section(ann.get(f"/campaigns/{campaign_id}").text)
+    assert said.count("Millrace asks the provider about it at ") == (2 if asked else 0)
+    assert ("It can be asked" in said) is asked
+    later(runtime, 40)
+    assert ("about it within a minute" in section(ann.get(f"/campaigns/{campaign_id}").text)) is asked
 
 
 def test_what_is_asked_again_by_itself_has_no_buttons(runtime: Runtime, people: People, peer: Peer, ann: Visit) -> None:
