@@ -38,7 +38,7 @@ KEEP_ALIVE = 75  # seconds: longer than any caller keeps an idle connection, so 
 @click.option("--webhook", default="", help="Post what becomes of accepted emails to this address.")
 @click.option("--webhook-secret", default="", envvar="MILLRACE_SINK_WEBHOOK_SECRET", help="whsec_…: signs the posts.")
 @click.option("--webhook-delay", default=0.1, show_default=True, help="Seconds from a call to its first event.")
-@click.option("--webhook-batch", default=100, show_default=True, help="Most events in a post.")
+@click.option("--webhook-batch", default=500, show_default=True, help="Most events in a post.")
 @click.option("--webhook-lose", default=0.0, show_default=True, help="Share of events that are never told.")
 @click.option("--webhook-repeat", default=0.0, show_default=True, help="Share of posts that come twice.")
 @click.option("--seed", default=1, show_default=True, help="The same seed draws the same fates.")

@@ -35,7 +35,7 @@ class Behaviour:
     idempotent: bool = False
     webhook: str = ""
     webhook_delay: float = 0.1
-    webhook_batch: int = 100
+    webhook_batch: int = 500
     webhook_lose: float = 0.0
     webhook_repeat: float = 0.0
     drop: float = 0.0

@@ -26,7 +26,7 @@ from cli.sink_behaviour import Behaviour
 
 log = logging.getLogger(__name__)
 
-MOST: Final = 500_000  # emails of which something is still to be told
+MOST: Final = 1_500_000  # emails of which something is still to be told
 LINGER: Final = 0.05  # seconds that an event waits for others to go with it
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # seconds between tries of a post that was not taken
 GIVE_UP: Final = 3600.0  # seconds after the first try
