@@ -73,13 +73,17 @@ class Http:
 
         Raises ProviderDown when the request cannot have been read whole, ProviderUnsure when it may have been.
         """
+        own = [(b"host", _host_header(self.url)), (b"content-length", b"%d" % len(body))]
+        return self._call(httpcore.Request("POST", self.url, headers=[*own, *headers], content=body), until)
+
+    def get(self, query: str, headers: Sequence[tuple[bytes, bytes]], until: float) -> Answer:
+        """Send one GET with a query string that is encoded already; deadline and errors as of `post`."""
+        whole = b"%s?%s" % (self.url.target, query.encode())
+        url = httpcore.URL(scheme=self.url.scheme, host=self.url.host, port=self.url.port, target=whole)
+        return self._call(httpcore.Request("GET", url, headers=[(b"host", _host_header(self.url)), *headers]), until)
+
+    def _call(self, request: httpcore.Request, until: float) -> Answer:
         line = self._line()
-        request = httpcore.Request(
-            "POST",
-            self.url,
-            headers=[(b"host", _host_header(self.url)), (b"content-length", b"%d" % len(body)), *headers],
-            content=body,
-        )
         line.wire.begin(until)
         try:
             response = line.connection.handle_request(request)

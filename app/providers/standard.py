@@ -12,12 +12,14 @@ from app.errors import Invalid, Unverified
 
 PREFIX = "whsec_"
 NAMES = ("webhook-id", "webhook-timestamp", "webhook-signature")
+SVIX = ("svix-id", "svix-timestamp", "svix-signature")  # the same, by the names of the service that it came from
 LONGEST_ID = 200  # characters
 
 
 def verify(headers: Mapping[str, str], body: bytes, secret: str) -> str:
     """The post's own id, the same in each retry. Raises Unverified: wrong, or older or newer than five minutes."""
-    given = {name: headers.get(name, "") for name in NAMES}
+    names = SVIX if SVIX[0] in headers else NAMES
+    given = {name: headers.get(theirs, "") for name, theirs in zip(NAMES, names, strict=True)}
     try:
         Webhook(secret).verify(body, given, json_parse=False)
     except (WebhookVerificationError, ValueError) as error:  # the package lets malformed parts through as ValueError
