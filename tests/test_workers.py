@@ -178,3 +178,38 @@ def test_a_worker_that_is_told_to_stop_finishes_its_page_and_claims_no_other(hou
     assert sums["sent"] == peer.sink.book.stats()["accepted"] < 2000
     steer.cancel(after, built.organisation_id, built.campaign_id)
     after.close()
+
+
+def test_what_takes_the_clock_long_holds_up_nothing_else(house: Settings) -> None:
+    """A million leads are compared while dead workers' ranges are freed; each has a connection."""
+    assert [task.act.__name__ for task in clock.TASKS if not task.aside] == [
+        "start_due",
+        "ring_due",
+        "ring_waiting",
+        "rescue_expired",
+        "refresh",
+        "beat_clock",
+    ]
+    runtime = Runtime(house, connections=clock.CONNECTIONS)
+    freed, all_at_it = threading.Event(), threading.Barrier(clock.CONNECTIONS - 1)
+
+    def compare(runtime: Runtime) -> None:
+        with runtime.db.begin() as conn:
+            all_at_it.wait(5)
+            conn.execute(text("SELECT pg_sleep(1)"))
+
+    def free(runtime: Runtime) -> None:
+        all_at_it.wait(5)
+        with runtime.db.begin() as conn:
+            conn.execute(text("SELECT"))
+        freed.set()
+
+    asides = tuple(clock.Task(3600.0, compare, aside=True) for task in clock.TASKS if task.aside)
+    thread = threading.Thread(target=clock.run, args=(runtime, (*asides, clock.Task(3600.0, free))))
+    thread.start()
+    began = time.monotonic()
+    assert freed.wait(5)
+    assert time.monotonic() - began < 0.9
+    runtime.stopping.set()
+    thread.join(10)
+    runtime.close()

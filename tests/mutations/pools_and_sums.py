@@ -78,4 +78,18 @@ POOLS_AND_SUMS: Final = (
         (("            lost.append(each.lead_id)\n", "            pass\n"),),
         ("tests/test_reconcile.py::test_a_lead_that_nobody_served_is_queued_again",),
     ),
+    Mutation(
+        "older_than_the_record_is_mended",
+        "Nothing is mended of a campaign that is older than the record: whom it skipped is not mailed",
+        "app/flows/reconcile.py",
+        (("    return since >= rollup.horizon(conn)\n", "    return True\n"),),
+        ("tests/test_reconcile.py::test_of_a_campaign_older_than_the_record_nothing_is_mended_and_nobody_mailed",),
+    ),
+    Mutation(
+        "one_stops_all",
+        "A range that cannot be rescued stops the rescue of no other",
+        "app/flows/one_by_one.py",
+        (("        except Unavailable:\n", "        except Exception:\n"),),
+        ("tests/test_one_by_one.py::test_a_range_that_cannot_be_rescued_stops_the_rescue_of_no_other",),
+    ),
 )

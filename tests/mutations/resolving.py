@@ -126,6 +126,28 @@ RESOLVING: Final = (
         ("tests/test_unknowns.py::test_the_policy_resend_waits_for_ever_where_webhooks_are_not_known_to_arrive",),
     ),
     Mutation(
+        "resend_while_evidence_lies_unread",
+        "The policy `resend` waits while a post that came since the call is unread",
+        "app/models/unknown.sql",
+        (("                  AND webhook.tries < 3\n", "                  AND webhook.tries < 0\n"),),
+        ("tests/test_policies.py::test_the_policy_resend_waits_while_a_post_that_came_since_is_unread",),
+    ),
+    Mutation(
+        "decided_after_a_cancel",
+        "What is decided on unknown calls is decided under the campaign's lock",
+        UNKNOWNS,
+        (
+            (
+                "        _check(conn, organisation_id, campaign_id, states)\n        found = unknown.find_undecided(",
+                "        found = unknown.find_undecided(",
+            ),
+        ),
+        (
+            "tests/test_policies.py"
+            "::test_a_cancel_waits_for_the_step_that_is_being_decided_and_none_is_decided_after_it",
+        ),
+    ),
+    Mutation(
         "resend_for_ever",
         "The policy `resend` sends once more and never a third time",
         UNKNOWNS,
