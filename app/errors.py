@@ -54,7 +54,12 @@ class Invalid(MillraceError):
 
 
 class Unverified(MillraceError):
-    """A webhook whose signature is missing, wrong or old; the text says which to the log, and to nobody outside."""
+    """A webhook whose signature is missing, wrong or old; the text says which to the log, and to nobody outside.
+
+    `provider` is whose it would have been, "" where the pool takes none.
+    """
+
+    provider = ""
 
 
 class NotFound(MillraceError):

@@ -182,7 +182,7 @@ def test_what_is_no_webhook_of_ours_is_refused_and_tells_nothing(house: House, w
     assert httpx.get(f"{web}/webhooks/{'0' * 32}").status_code == 404
     large = b"x" * (take_webhook.LARGEST + 1)
     assert httpx.post(f"{web}/webhooks/{house.token}", content=large, headers=signed(large)).status_code == 413
-    parts = (b"x" * 65536 for _ in range(17))  # chunked: no length is said before
+    parts = (b"x" * 65536 for _ in range(take_webhook.LARGEST // 65536 + 1))  # chunked: no length is said before
     assert httpx.post(f"{web}/webhooks/{house.token}", content=parts, headers=signed(large)).status_code == 413
     pools.set_webhook_secret(house.runtime, house.world.organisation_id, house.world.pool_id, "")
     assert httpx.post(f"{web}/webhooks/{house.token}", content=body, headers=signed(body)).status_code == 401
@@ -220,7 +220,7 @@ def test_the_same_bytes_again_change_no_figure(house: House) -> None:
     take_webhook.take(house.runtime, house.token, signed(body, name="msg_9"), body)
     ingest.read_waiting(house.runtime)
     assert house.figures() == {"delivered": 1, "bounced": 1}
-    assert house.arrivals() == {"events": 2, "repeated": 4, "late": 0, "unmatched": 0}
+    assert house.arrivals() == {"events": 2, "repeated": 2, "late": 0, "unmatched": 0}
     with pytest.raises(Unverified):  # ten minutes later
         take_webhook.take(house.runtime, house.token, signed(body, at=datetime.now(UTC) - timedelta(minutes=10)), body)
 
@@ -348,7 +348,7 @@ def test_a_clock_that_runs_ahead_moves_no_event_into_the_future(house: House) ->
 
 def test_a_body_that_is_none_waits_and_is_set_aside_and_stops_nobody(house: House) -> None:
     for body in (b"{}", b"[" * 10_000, b'{"events": [{"id": 1}]}', b'{"events": [{"time": NaN}]}'):
-        take_webhook.take(house.runtime, house.token, signed(body), body)
+        take_webhook.take(house.runtime, house.token, signed(body, name=token_hex(4)), body)
     house.keep(house.event("delivered"))
     for _ in range(3):
         ingest.read_waiting(house.runtime)
@@ -456,10 +456,9 @@ def test_a_campaign_is_reported_on_from_end_to_end_once(runtime: Runtime, web: s
     assert found["delivered"] + found["bounced"] == 400
     assert told["told"] == 400 + sum(total for kind, total in found.items() if kind != "sent")
     with runtime.db.begin() as conn:
-        doubled = conn.execute(text("SELECT repeated FROM pool_webhook")).scalar_one()
         closed = conn.execute(text("SELECT count(*) FROM suppression")).scalar_one()
         assert webhook.lag(conn, built.pool_id) is not None
-    assert doubled > 0 < told["repeats"]
+    assert told["repeats"] > 0
     assert closed == found["bounced"] + found["complained"]
 
 

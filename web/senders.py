@@ -130,7 +130,7 @@ def pool_webhooks(pool_id: int) -> str | Response | tuple[str, int]:
             taken = "are taken from now on" if form.secret.data else "are no longer taken"
             flash(f"Webhooks of {pool.name} {taken}.", "good")
             return redirect(url_for("senders.index"))
-    address = pools.webhook_address(runtime(), door.token)
+    address = pools.webhook_address(runtime(), door.token, pool.provider)
     speaks = pool.provider in WEBHOOKS
     page = render_template("senders/webhooks.html", form=form, pool=pool, door=door, address=address, speaks=speaks)
     return page, status

@@ -78,9 +78,9 @@ def set_webhook_secret(runtime: Runtime, organisation_id: int, pool_id: int, sec
         webhook.set_secret(session.connection(), pool_id, runtime.vault.encrypt(secret) if secret else None)
 
 
-def webhook_address(runtime: Runtime, token: str) -> str:
+def webhook_address(runtime: Runtime, token: str, provider: str) -> str:
     """Where a provider posts to: what a person pastes into its console."""
-    return f"{runtime.settings.base_url}/webhooks/{token}"
+    return f"{runtime.settings.base_url}/webhooks/{token}/{provider}"
 
 
 def resume_pool(runtime: Runtime, organisation_id: int, pool_id: int) -> None:

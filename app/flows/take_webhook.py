@@ -14,7 +14,7 @@ from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-LARGEST: Final = 1024 * 1024  # bytes of one post
+LARGEST: Final = 5 * 1024 * 1024  # bytes of one post
 QUIET: Final = 600.0  # seconds without a good one, after which a bad signature means that the secret is wrong
 
 
@@ -50,7 +50,11 @@ def _verify(runtime: Runtime, door: Door, headers: Mapping[str, str], body: byte
     spoken = WEBHOOKS.get(door.provider)
     if spoken is None or door.secret is None:
         raise Unverified("The pool has no webhook secret yet.")
-    return spoken.verify(headers, body, runtime.vault.decrypt(door.secret))
+    try:
+        return spoken.verify(headers, body, runtime.vault.decrypt(door.secret))
+    except Unverified as error:
+        error.provider = door.provider
+        raise
 
 
 def _tell(runtime: Runtime, door: Door, refusal: Unverified) -> None:

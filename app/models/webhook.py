@@ -115,7 +115,7 @@ def find_door(conn: Connection, token: str) -> Door | None:
 
 
 def keep(conn: Connection, pool_id: int, delivery: str, body: bytes) -> None:
-    """Keep a verified post until it is read."""
+    """Keep a verified post until it is read; one whose `delivery` is kept already changes nothing, whatever it says."""
     conn.execute(SQL.keep, {"pool_id": pool_id, "delivery": delivery, "body": body})
 
 

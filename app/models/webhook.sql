@@ -6,6 +6,7 @@ SELECT pool.id AS pool_id, pool.provider, pool.webhook_secret AS secret
 -- name: keep
 INSERT INTO webhook (pool_id, delivery, body)
 VALUES (:pool_id, :delivery, :body)
+    ON CONFLICT (pool_id, delivery) WHERE delivery <> '' DO NOTHING
 
 -- name: is_silent
 SELECT NOT EXISTS (
