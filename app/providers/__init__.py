@@ -10,6 +10,9 @@ from uuid import UUID
 from app.errors import Invalid
 from app.mail import Batch, Capabilities, Kind, Outcome, Reported
 from app.providers.address import shown
+from app.providers.postmark import Postmark
+from app.providers.postmark import read as read_postmark
+from app.providers.postmark_events import PostmarkWebhooks
 from app.providers.sink import Sink, SinkAccount, SinkWebhooks
 from app.providers.smtp import Smtp, SmtpAccount
 
@@ -74,10 +77,14 @@ SCHEMES: Mapping[str, Scheme] = {
     "sink+http": Scheme(SinkAccount.read, Sink),
     "sink+https": Scheme(SinkAccount.read, Sink),
     "smtp": Scheme(SmtpAccount.read, Smtp),
+    "postmark": Scheme(read_postmark, Postmark),
 }
 
 # By what a pool's column `provider` says. SMTP has none.
-WEBHOOKS: Mapping[str, Webhooks] = {"sink": SinkWebhooks()}
+WEBHOOKS: Mapping[str, Webhooks] = {
+    "sink": SinkWebhooks(),
+    "postmark": PostmarkWebhooks(),
+}
 
 
 def open_provider(url: str, *, deadline: float) -> Provider:
