@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +25,7 @@ class Meant:
 
 REFUSED: Final = Meant(CallRefused)
 Codes = Mapping[str, Meant]
+Row = tuple[int, str, Meant]
 
 
 def judge(answer: Answer, codes: Codes, member: str, wait: float | None = None) -> Answer:
@@ -33,17 +34,38 @@ def judge(answer: Answer, codes: Codes, member: str, wait: float | None = None) 
     `member` is where a JSON error names its code. A row "403 code" goes before "code". Only 4xx are judged by code: of
     a 5xx nobody knows what was done before it. `wait`: seconds that the provider named outside of Retry-After.
     """
+    return judge_code(answer, code_of(answer, member), codes, wait)
+
+
+def judge_code(answer: Answer, code: str, codes: Codes, wait: float | None = None) -> Answer:
+    """The same for a code that stands elsewhere."""
     if not 400 <= answer.status < 500:
         return taken(answer)
-    code = code_of(answer, member)
     meant = codes.get(f"{answer.status} {code}", codes.get(code))
+    return _refuse(answer, meant, f"HTTP {answer.status} {code}: {answer.raw[:300]}", wait)
+
+
+def judge_words(answer: Answer, rows: Sequence[Row], told: str, wait: float | None = None) -> Answer:
+    """As `judge`, where errors have no codes: by the first row whose words, in small letters, stand in `told`.
+
+    `told` is what the answer says to people; a row's status 0 is any 4xx.
+    """
+    if not 400 <= answer.status < 500:
+        return taken(answer)
+    small = told.lower()
+    found = (meant for status, words, meant in rows if status in (0, answer.status) and words in small)
+    return _refuse(answer, next(found, None), f"HTTP {answer.status}: {told[:300]}", wait)
+
+
+def _refuse(answer: Answer, meant: Meant | None, told: str, wait: float | None) -> Answer:
+    """Raises what is meant, or else what the status means."""
     if meant is None:
         try:
             return taken(answer)
         except ProviderDown as down:
             down.retry_in = wait if down.retry_in is None else down.retry_in
             raise
-    said = " ".join(filter(None, (meant.advice, f"HTTP {answer.status} {code}: {answer.raw[:300]}")))
+    said = f"{meant.advice} {told}".strip()
     if meant.error is ProviderDown:
         raise ProviderDown(said, answer.raw, wait if meant.retry_in is None else meant.retry_in)
     raise meant.error(said, answer.raw)
