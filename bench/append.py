@@ -1,13 +1,14 @@
 """Writing down what became of emails: our hand-over and settle against the old design's insert and update.
 
-Ours is the database's part of sending, by the flows that workers run: claim a range of 1,000, read its leads, hand
-them over (a hand-off for every 50), settle (events, hand-offs, counts), try to finish; then a `bounced` event for every
-bounce, 50 a commit. Every index is in place. The old design inserts its rows 50 a commit, and then updates the row of
-every bounce. Both on one server, in one run, over one connection each, with `--rows` rows of the past on both sides, to
-the same leads. No provider is asked: each lead is accepted under an id of 36 characters.
+Ours is the database's part of sending, by the flows that workers run: claim ranges of 1,000, read their leads; hand
+them over (a hand-off for every 50) and settle them (events, hand-offs, counts); then a `bounced` event for every
+bounce, 50 a commit. Every index is in place. The old design inserts its rows 50 a commit, and then updates the row
+of every bounce. Both on one server, in one run, from `--streams` threads with a connection each (a worker process
+has four; the old design a thread for every campaign), with `--rows` rows of the past on both sides, to the same
+leads. No provider is asked: each lead is accepted under an id of 36 characters.
 
 rows_per_s is emails by the seconds of what writes (ours: hand over, settle, bounces; theirs: insert, update), and
-path_rows_per_s by all seconds: ours then reads its leads too, which the old design here finds in memory.
+path_rows_per_s by all seconds: ours then claims and reads its leads too, which the old design here finds in memory.
 """
 
 from __future__ import annotations
@@ -16,8 +17,13 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from queue import SimpleQueue
+from typing import TypeVar
 from uuid import uuid4
 
 import psycopg
@@ -34,12 +40,14 @@ from bench.old_design import Email
 from bench.prefill import Tenant
 
 SIZES = {"rows": 2_000_000}
+Item = TypeVar("Item")
 EVERYBODY = 5_000_000  # a campaign's leads are spread over this many ids
 NOWHERE = "sink+http://127.0.0.1:9"  # opened, never called
 BOUNCE = {"reason": "550 5.1.1 user unknown"}
+PAGE = 1000  # leads of a range
 COMMIT_EVERY = 50  # bounces: what a page of webhooks carries
 # What writes an email down. Claiming reads the leads, which the old design is spared here, and finishing reads sums.
-WRITING = {"hand_over_seconds", "settle_seconds", "insert_seconds", "sent_seconds", "bounces_seconds"}
+WRITING = {"write_seconds", "bounces_seconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,7 @@ class Work:
     tenant: Tenant
     emails: Sequence[Email]
     bounced: int  # every so many-th email bounces
+    streams: int
 
 
 class Spent:
@@ -66,19 +75,21 @@ class Spent:
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--emails", type=int, default=200_000, help="emails written while measured (default 200,000)")
+    parser.add_argument("--streams", type=int, default=1, help="threads that write, on both sides (default 1)")
     parser.add_argument("--days", type=int, default=90, help="days over which the past is spread (default 90)")
 
 
 def run(args: Namespace) -> Answer:
     """Ours, and the old design twice: a row put in when it was sent, or as queued and updated when it was sent."""
     with server(args.edition, changed={"wal_keep_size": "32GB"}) as house:  # kept: its page images are counted
-        work = _prepare(house, rows=args.rows, emails=args.emails, days=args.days)
+        work = replace(_prepare(house, rows=args.rows, emails=args.emails, days=args.days), streams=args.streams)
         ours = _ours(house, work)
         old = _theirs(house, work, queued=False)
         queued = _theirs(house, work, queued=True)
     return Answer(
         settings=house.settings
-        | {"rows": args.rows, "emails": args.emails, "days": args.days, "bounced": 1 / work.bounced},
+        | {"rows": args.rows, "emails": args.emails, "streams": args.streams, "days": args.days}
+        | {"bounced": 1 / work.bounced},
         ours=ours,
         rivals={"old_design": old, "old_design_queued": queued},
         reach={
@@ -101,80 +112,91 @@ def _prepare(house: Server, *, rows: int, emails: int, days: int) -> Work:
         old_design.create(conn, rows=rows, leads=EVERYBODY, days=days)
         leads = conn.execute("SELECT id, email FROM lead ORDER BY id").fetchall()
     written = [Email(10**6, tenant.user_id, int(str(i)), str(address), "Five new routes") for i, address in leads]
-    return Work(tenant, written, bounced=33)
+    return Work(tenant, written, bounced=33, streams=1)
 
 
 def _ours(house: Server, work: Work) -> Figures:
     say("ours")
     spent = Spent()
-    with sending.runtime(house, MILLRACE_LEASE="600") as runtime:
+    with sending.runtime(house, MILLRACE_LEASE="600") as runtime, ThreadPoolExecutor(work.streams) as streams:
         campaign_id = sending.create_campaign(runtime, work.tenant, NOWHERE)
         launch.launch(runtime, work.tenant.organisation_id, campaign_id)
+        accepted = [[Accepted(str(uuid4())) for _ in range(PAGE)] for _ in range(len(work.emails) // PAGE + 1)]
         with Wal(house.database_url) as wal, Watch() as watch:
-            last = _send_all(runtime, spent)
+            with spent("claim"):
+                pages = list(_claim_all(runtime))
+            with spent("write"):
+                list(streams.map(partial(_write_page, runtime), pages, accepted))
+            with spent("finish"):
+                finish.try_finish(runtime, campaign_id)
             with spent("bounces"):
-                _append_bounces(runtime, last, [email.lead_id for email in work.emails[:: work.bounced]])
+                bounced = [email.lead_id for email in work.emails[:: work.bounced]]
+                list(streams.map(partial(_append_bounces, runtime, pages[0]), cut(bounced, COMMIT_EVERY)))
     return _figures(work, watch, wal, spent)
 
 
-def _send_all(runtime: Runtime, spent: Spent) -> Page:
-    """What `send_range.drain` does, but for composing and calling; the last page."""
-    last = None
-    while (page := _send_page(runtime, spent)) is not None:
-        last = page
-    assert last is not None
-    return last
+def _claim_all(runtime: Runtime) -> Iterator[Page]:
+    while (lease := send_range.claim(runtime)) is not None:
+        yield send_range.load(runtime, lease)
 
 
-def _send_page(runtime: Runtime, spent: Spent) -> Page | None:
-    with spent("claim"):
-        lease = send_range.claim(runtime)
-        page = send_range.load(runtime, lease) if lease else None
-    if page is None:
-        return None
+def _write_page(runtime: Runtime, page: Page, accepted: Sequence[Accepted]) -> None:
+    """What `send_range.send` does, but for composing, calling and trying to finish."""
     letters = [Letter(lead.id, lead.email, (), "") for lead in page.leads]
-    with spent("hand_over"):
-        handoffs = send_range.hand_over(runtime, page, letters, [])
+    handoffs = send_range.hand_over(runtime, page, letters, [])
     assert handoffs is not None
-    given = [answers.Answer(each, [Accepted(str(uuid4())) for _ in each.lead_ids]) for each in handoffs]
-    with spent("settle"):
-        settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, given)
-    with spent("finish"):
-        finish.try_finish(runtime, page.sending.campaign_id)
-    return page
+    outcomes = iter(accepted)
+    given = [answers.Answer(each, list(islice(outcomes, len(each.lead_ids)))) for each in handoffs]
+    settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, given)
 
 
 def _append_bounces(runtime: Runtime, page: Page, lead_ids: Sequence[int]) -> None:
-    for first in range(0, len(lead_ids), COMMIT_EVERY):
-        facts = [Fact(lead_id, 1, Kind.BOUNCED, BOUNCE) for lead_id in lead_ids[first : first + COMMIT_EVERY]]
-        with runtime.db.begin() as conn:
-            event.append(conn, page.source, facts)
+    with runtime.db.begin() as conn:
+        event.append(conn, page.source, [Fact(lead_id, 1, Kind.BOUNCED, BOUNCE) for lead_id in lead_ids])
+
+
+def cut(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """The items, so many at a time."""
+    return [items[first : first + size] for first in range(0, len(items), size)]
 
 
 def _theirs(house: Server, work: Work, *, queued: bool) -> Figures:
     say(f"the old design{', queued first' if queued else ''}")
     spent = Spent()
     emails = [replace(email, message_id=str(uuid4())) for email in work.emails]
-    with psycopg.connect(house.database_url) as conn:
+    lines: SimpleQueue[old_design.Connection] = SimpleQueue()  # a connection for each stream
+    with ExitStack() as opened, ThreadPoolExecutor(work.streams) as streams:
+        for _ in range(work.streams):
+            lines.put(opened.enter_context(psycopg.connect(house.database_url)))
         with Wal(house.database_url) as wal, Watch() as watch:
-            for first in range(0, len(emails), old_design.COMMIT_EVERY):
-                _write(conn, emails[first : first + old_design.COMMIT_EVERY], spent, queued=queued)
+            with spent("write"):
+                list(streams.map(partial(_write, lines, queued), cut(emails, old_design.COMMIT_EVERY)))
             with spent("bounces"):
-                for email in emails[:: work.bounced]:
-                    old_design.mark_bounced(conn, str(email.message_id))
+                ids = [str(email.message_id) for email in emails[:: work.bounced]]
+                list(streams.map(partial(_bounce, lines), ids))
+    with psycopg.connect(house.database_url) as conn:
         old_design.vacuum(conn)
     return _figures(work, watch, wal, spent)
 
 
-def _write(conn: old_design.Connection, emails: Sequence[Email], spent: Spent, *, queued: bool) -> None:
-    if not queued:
-        with spent("insert"):
+def _write(lines: SimpleQueue[old_design.Connection], queued: bool, emails: Sequence[Email]) -> None:
+    conn = lines.get()
+    try:
+        if queued:
+            ids = old_design.insert(conn, [replace(email, message_id=None) for email in emails], "queued")
+            old_design.mark_sent(conn, ids, [str(email.message_id) for email in emails])
+        else:
             old_design.insert(conn, emails, "sent")
-        return
-    with spent("insert"):
-        ids = old_design.insert(conn, [replace(email, message_id=None) for email in emails], "queued")
-    with spent("sent"):
-        old_design.mark_sent(conn, ids, [str(email.message_id) for email in emails])
+    finally:
+        lines.put(conn)
+
+
+def _bounce(lines: SimpleQueue[old_design.Connection], message_id: str) -> None:
+    conn = lines.get()
+    try:
+        old_design.mark_bounced(conn, message_id)
+    finally:
+        lines.put(conn)
 
 
 def _figures(work: Work, watch: Watch, wal: Wal, spent: Spent) -> Figures:

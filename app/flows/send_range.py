@@ -178,11 +178,9 @@ def hand_over(
     while True:
         try:
             with runtime.db.begin() as conn:
-                if tried and outbox.is_handed_over(conn, page.lease):
-                    return handoff.read_handed(conn, page.lease.range_id)
                 return _write(runtime, conn, page, letters, skipped)
         except LeaseLost:
-            # Of two that write the same, this one waited for the first: its connection was lost, its commit was not.
+            # The first try's connection was lost, but perhaps not its commit; it may even have ended only just now.
             if not tried or (done := _handed_over(runtime, page.lease)) is None:
                 raise
             return done

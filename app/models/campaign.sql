@@ -1,9 +1,10 @@
+-- Rows that refer to the campaign, as new ranges do, may be added meanwhile: their check wants its key alone.
 -- name: lock
 SELECT id, organisation_id, owner_id, sender_id, segment_id, name, state, start_at, run, audience, exclusions
   FROM campaign
  WHERE id = :campaign_id
    AND organisation_id = :organisation_id
-   FOR UPDATE
+   FOR NO KEY UPDATE
 
 -- name: state
 SELECT state
@@ -119,7 +120,7 @@ SELECT campaign.id
 SELECT state, run, launched_at, updated_at < now() - interval '1 day' AS waited_enough
   FROM campaign
  WHERE id = :campaign_id
-   FOR UPDATE
+   FOR NO KEY UPDATE
 
 -- Leads stand in a new range, so the campaign has work again; a paused one gets on with it when it is resumed.
 -- name: reopen

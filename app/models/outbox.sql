@@ -128,7 +128,7 @@ SELECT id
   FROM outbox
  WHERE id = ANY(CAST(:range_ids AS bigint[]))
  ORDER BY id
-   FOR UPDATE
+   FOR NO KEY UPDATE
 
 -- name: lock_all
 SELECT state

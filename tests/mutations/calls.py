@@ -33,7 +33,12 @@ CALLS: Final = (
         "lost_hand_over_unasked",
         "A hand-over whose reply was lost is found out before anything is called",
         SEND,
-        (("                if tried and outbox.is_handed_over(conn, page.lease):\n", "                if False:\n"),),
+        (
+            (
+                "            if not tried or (done := _handed_over(runtime, page.lease)) is None:\n",
+                "            if True:\n",
+            ),
+        ),
         (f"{FAULTS}::test_a_hand_over_whose_reply_was_lost_is_found_out_and_sent",),
     ),
     Mutation(
