@@ -18,8 +18,8 @@ CALLS: Final = (
                 "    return _opened[-1].__enter__()\n\n\nAGAIN_IN = 60.0",
             ),
             (
-                "            with runtime.db.begin() as conn:\n                if tried",
-                "            for conn in [_open(runtime)]:\n                if tried",
+                "            with runtime.db.begin() as conn:\n                return _write(",
+                "            for conn in [_open(runtime)]:\n                return _write(",
             ),
             (
                 "    answers = _call(runtime, page, composer, handoffs, letters, begun)\n",
