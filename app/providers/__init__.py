@@ -13,6 +13,9 @@ from app.providers.address import shown
 from app.providers.postmark import Postmark
 from app.providers.postmark import read as read_postmark
 from app.providers.postmark_events import PostmarkWebhooks
+from app.providers.sendgrid import SendGrid
+from app.providers.sendgrid import read as read_sendgrid
+from app.providers.sendgrid_events import SendGridWebhooks
 from app.providers.sink import Sink, SinkAccount, SinkWebhooks
 from app.providers.smtp import Smtp, SmtpAccount
 
@@ -77,12 +80,14 @@ SCHEMES: Mapping[str, Scheme] = {
     "sink+http": Scheme(SinkAccount.read, Sink),
     "sink+https": Scheme(SinkAccount.read, Sink),
     "smtp": Scheme(SmtpAccount.read, Smtp),
+    "sendgrid": Scheme(read_sendgrid, SendGrid),
     "postmark": Scheme(read_postmark, Postmark),
 }
 
 # By what a pool's column `provider` says. SMTP has none.
 WEBHOOKS: Mapping[str, Webhooks] = {
     "sink": SinkWebhooks(),
+    "sendgrid": SendGridWebhooks(),
     "postmark": PostmarkWebhooks(),
 }
 
