@@ -11,7 +11,7 @@ import orjson
 
 from app.errors import ProviderDown, ProviderError, ProviderUnsure
 from app.providers.halving import CallRefused
-from app.providers.http import Answer, taken
+from app.providers.http import Answer, retry_after, taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ def _refuse(answer: Answer, meant: Meant | None, told: str, wait: float | None) 
             raise
     said = f"{meant.advice} {told}".strip()
     if meant.error is ProviderDown:
-        raise ProviderDown(said, answer.raw, wait if meant.retry_in is None else meant.retry_in)
+        named = (meant.retry_in, retry_after(answer.headers), wait)
+        raise ProviderDown(said, answer.raw, next((seconds for seconds in named if seconds is not None), None))
     raise meant.error(said, answer.raw)
 
 

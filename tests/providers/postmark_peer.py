@@ -6,8 +6,9 @@ import re
 from typing import Any
 
 from tests.providers.api_peer import ApiPeer, Call, Reply
+from tests.providers.vendor import BAD, KEY, Vendor
 
-TOKEN = "b9ab6a2e-5d1c-4c3b-8f0e-0b6f3a5c7d21"
+TOKEN = KEY
 FIELDS = {"From", "To", "Subject", "HtmlBody", "TextBody", "ReplyTo", "MessageStream", "Headers", "Metadata"}
 OK = 0
 
@@ -17,7 +18,7 @@ class PostmarkPeer(ApiPeer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inactive: set[str] = set()
+        self.inactive = {BAD}
         self.streams = {"broadcast", "outbound"}
 
     @property
@@ -93,3 +94,13 @@ def message_id(number: int) -> str:
 
 def _metadata(message: dict[str, Any]) -> list[tuple[str, Any]]:
     return list(message.get("Metadata", {}).items())
+
+
+VENDOR = Vendor(
+    name="postmark",
+    peer=PostmarkPeer,
+    url=lambda host, key: f"postmark://:{key}@{host}?tls=none",
+    ids=lambda call: [message["Metadata"] for message in call.json],
+    unsubscribe=lambda call: [{each["Name"]: each["Value"] for each in message["Headers"]} for message in call.json],
+    throttled={"ErrorCode": 429, "Message": "Rate limit exceeded"},
+)
