@@ -13,6 +13,9 @@ from app.providers.address import shown
 from app.providers.postmark import Postmark
 from app.providers.postmark import read as read_postmark
 from app.providers.postmark_events import PostmarkWebhooks
+from app.providers.resend import Resend
+from app.providers.resend import read as read_resend
+from app.providers.resend_events import ResendWebhooks
 from app.providers.sendgrid import SendGrid
 from app.providers.sendgrid import read as read_sendgrid
 from app.providers.sendgrid_events import SendGridWebhooks
@@ -80,6 +83,7 @@ SCHEMES: Mapping[str, Scheme] = {
     "sink+http": Scheme(SinkAccount.read, Sink),
     "sink+https": Scheme(SinkAccount.read, Sink),
     "smtp": Scheme(SmtpAccount.read, Smtp),
+    "resend": Scheme(read_resend, Resend),
     "sendgrid": Scheme(read_sendgrid, SendGrid),
     "postmark": Scheme(read_postmark, Postmark),
 }
@@ -87,6 +91,7 @@ SCHEMES: Mapping[str, Scheme] = {
 # By what a pool's column `provider` says. SMTP has none.
 WEBHOOKS: Mapping[str, Webhooks] = {
     "sink": SinkWebhooks(),
+    "resend": ResendWebhooks(),
     "sendgrid": SendGridWebhooks(),
     "postmark": PostmarkWebhooks(),
 }
