@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.errors import Invalid
-from app.providers.address import Reader, certificates, one_of, read_address, tls_context
+from app.providers.address import Address, Reader, certificates, one_of, read_address, tls_context
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 COMMON: Final[Mapping[str, Reader]] = {"tls": one_of("none"), "ca": certificates}
@@ -36,14 +36,16 @@ def read_account(url: str, known: Mapping[str, Reader], example: str) -> Account
     key = address.password or address.user
     if not key.isascii() or not key.isprintable() or " " in key:
         raise Invalid.one("url", "The API key has characters in it that no key has.")
+    base, context = reached(address)
+    return Account(base=base, key=key, context=context, options=address.options)
+
+
+def reached(address: Address) -> tuple[str, ssl.SSLContext | None]:
+    """The base URL of an address, and how its certificate is checked, None for plain http; raises Invalid."""
     plain = "tls" in address.options
     if plain and address.host not in LOOPBACK:
         raise Invalid.one("url", "With tls=none the API key would travel readable: it is for this very machine only.")
     host = f"[{address.host}]" if ":" in address.host else address.host
     port = f":{address.port}" if address.port else ""
-    return Account(
-        base=f"{'http' if plain else 'https'}://{host}{port}{address.path.rstrip('/')}",
-        key=key,
-        context=None if plain else tls_context(address.options.get("ca")),
-        options=address.options,
-    )
+    base = f"{'http' if plain else 'https'}://{host}{port}{address.path.rstrip('/')}"
+    return base, None if plain else tls_context(address.options.get("ca"))
