@@ -19,6 +19,7 @@ from app.providers.resend_events import ResendWebhooks
 from app.providers.sendgrid import SendGrid
 from app.providers.sendgrid import read as read_sendgrid
 from app.providers.sendgrid_events import SendGridWebhooks
+from app.providers.ses import Ses, SesAccount
 from app.providers.sink import Sink, SinkAccount, SinkWebhooks
 from app.providers.smtp import Smtp, SmtpAccount
 
@@ -80,20 +81,21 @@ class Scheme:
 
 
 SCHEMES: Mapping[str, Scheme] = {
+    "ses": Scheme(SesAccount.read, Ses),
     "sink+http": Scheme(SinkAccount.read, Sink),
     "sink+https": Scheme(SinkAccount.read, Sink),
     "smtp": Scheme(SmtpAccount.read, Smtp),
-    "resend": Scheme(read_resend, Resend),
     "sendgrid": Scheme(read_sendgrid, SendGrid),
     "postmark": Scheme(read_postmark, Postmark),
+    "resend": Scheme(read_resend, Resend),
 }
 
 # By what a pool's column `provider` says. SMTP has none.
 WEBHOOKS: Mapping[str, Webhooks] = {
     "sink": SinkWebhooks(),
-    "resend": ResendWebhooks(),
     "sendgrid": SendGridWebhooks(),
     "postmark": PostmarkWebhooks(),
+    "resend": ResendWebhooks(),
 }
 
 
