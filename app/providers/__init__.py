@@ -10,6 +10,9 @@ from uuid import UUID
 from app.errors import Invalid
 from app.mail import Batch, Capabilities, Kind, Outcome, Reported
 from app.providers.address import shown
+from app.providers.mailgun import Mailgun
+from app.providers.mailgun import read as read_mailgun
+from app.providers.mailgun_events import MailgunWebhooks
 from app.providers.postmark import Postmark
 from app.providers.postmark import read as read_postmark
 from app.providers.postmark_events import PostmarkWebhooks
@@ -86,6 +89,7 @@ SCHEMES: Mapping[str, Scheme] = {
     "sink+https": Scheme(SinkAccount.read, Sink),
     "smtp": Scheme(SmtpAccount.read, Smtp),
     "sendgrid": Scheme(read_sendgrid, SendGrid),
+    "mailgun": Scheme(read_mailgun, Mailgun),
     "postmark": Scheme(read_postmark, Postmark),
     "resend": Scheme(read_resend, Resend),
 }
@@ -94,6 +98,7 @@ SCHEMES: Mapping[str, Scheme] = {
 WEBHOOKS: Mapping[str, Webhooks] = {
     "sink": SinkWebhooks(),
     "sendgrid": SendGridWebhooks(),
+    "mailgun": MailgunWebhooks(),
     "postmark": PostmarkWebhooks(),
     "resend": ResendWebhooks(),
 }
