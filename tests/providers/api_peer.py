@@ -6,7 +6,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import sleep
@@ -110,9 +110,10 @@ def _serve(peer: ApiPeer, handler: BaseHTTPRequestHandler) -> None:
         handler.close_connection = True
         return
     written = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-    handler.send_response(reply.status)
-    for name, value in {"content-type": "application/json", **reply.headers}.items():
-        handler.send_header(name, value)
-    handler.send_header("content-length", str(len(written)))
-    handler.end_headers()
-    handler.wfile.write(written)
+    with suppress(ConnectionError):  # whoever asked may have had enough of it
+        handler.send_response(reply.status)
+        for name, value in {"content-type": "application/json", **reply.headers}.items():
+            handler.send_header(name, value)
+        handler.send_header("content-length", str(len(written)))
+        handler.end_headers()
+        handler.wfile.write(written)
