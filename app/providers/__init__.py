@@ -10,6 +10,9 @@ from uuid import UUID
 from app.errors import Invalid
 from app.mail import Batch, Capabilities, Kind, Outcome, Reported
 from app.providers.address import shown
+from app.providers.brevo import Brevo
+from app.providers.brevo import read as read_brevo
+from app.providers.brevo_events import BrevoWebhooks
 from app.providers.mailgun import Mailgun
 from app.providers.mailgun import read as read_mailgun
 from app.providers.mailgun_events import MailgunWebhooks
@@ -88,6 +91,7 @@ SCHEMES: Mapping[str, Scheme] = {
     "sink+http": Scheme(SinkAccount.read, Sink),
     "sink+https": Scheme(SinkAccount.read, Sink),
     "smtp": Scheme(SmtpAccount.read, Smtp),
+    "brevo": Scheme(read_brevo, Brevo),
     "sendgrid": Scheme(read_sendgrid, SendGrid),
     "mailgun": Scheme(read_mailgun, Mailgun),
     "postmark": Scheme(read_postmark, Postmark),
@@ -97,6 +101,7 @@ SCHEMES: Mapping[str, Scheme] = {
 # By what a pool's column `provider` says. SMTP has none.
 WEBHOOKS: Mapping[str, Webhooks] = {
     "sink": SinkWebhooks(),
+    "brevo": BrevoWebhooks(),
     "sendgrid": SendGridWebhooks(),
     "mailgun": MailgunWebhooks(),
     "postmark": PostmarkWebhooks(),

@@ -31,9 +31,7 @@ class BrevoPeer(ApiPeer):
         if set(told) - FIELDS or not {"subject", "htmlContent", "sender", "messageVersions"} <= set(told):
             return error(400, "missing_parameter", f"Other fields than there must be: {sorted(told)}")
         if told["sender"]["email"] not in self.senders:
-            return error(
-                400, "invalid_parameter", "Sending has been rejected because the sender is not valid."
-            )
+            return error(400, "invalid_parameter", "Sending has been rejected because the sender is not valid.")
         key = told["headers"].get("idempotencyKey", "")
         if key and str(UUID(key)) in self.keys:
             return error(400, "duplicate_parameter", "The idempotencyKey was used before.")

@@ -13,12 +13,13 @@ from app.mail import Accepted, Refused
 from app.providers import Provider, open_provider, shown
 from tests.provider_peers import KEY as CALL_KEY
 from tests.provider_peers import batch_of, letters_to
-from tests.providers import mailgun_peer, postmark_peer, resend_peer, sendgrid_peer, ses_peer, sink_peer
+from tests.providers import brevo_peer, mailgun_peer, postmark_peer, resend_peer, sendgrid_peer, ses_peer, sink_peer
 from tests.providers.api_peer import ApiPeer, Reply, running
 from tests.providers.vendor import BAD, KEY, Vendor
 
 VENDORS = [
     sink_peer.VENDOR,
+    brevo_peer.VENDOR,
     sendgrid_peer.VENDOR,
     mailgun_peer.VENDOR,
     postmark_peer.VENDOR,
