@@ -231,7 +231,7 @@ def _character(built: World, name: str) -> Iterator[Character]:
         sender_id = pools.add_sender(built.runtime, organisation_id, pool_id, name, f"{name}@news.example.com")
         if told:
             ((token,),) = built.ask("SELECT webhook_token FROM pool WHERE id = %s", pool_id)
-            peer.behave(webhook=pools.webhook_address(built.runtime, str(token)))
+            peer.behave(webhook=pools.webhook_address(built.runtime, str(token), "sink"))
         yield Character(name, peer, log, pool_id, sender_id)
 
 

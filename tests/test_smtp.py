@@ -84,11 +84,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext,
 def serve(mailbox: Mailbox, *, tls: ssl.SSLContext | None = None, **options: Any) -> Iterator[int]:
     """A server with this mailbox on a free port, in a thread; gives the port. `tls`: from the first byte."""
     loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(
-        loop.create_server(lambda: SMTP(mailbox, loop=loop, **options), "127.0.0.1", 0, ssl=tls)
-    )
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
+
+    async def listen() -> asyncio.Server:
+        return await loop.create_server(lambda: SMTP(mailbox, loop=loop, **options), "127.0.0.1", 0, ssl=tls)
+
+    # not in this thread: a browser that an earlier test opened has a loop running in it
+    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(5)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
