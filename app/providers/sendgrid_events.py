@@ -92,7 +92,10 @@ class SendGridWebhooks:
 
     def read_events(self, body: bytes, delivery: str) -> list[Reported]:
         """Raises ValueError, KeyError or TypeError for what is no such body."""
-        return [_reported(told) for told in orjson.loads(body)]
+        told = orjson.loads(body)
+        if not isinstance(told, list):
+            raise ValueError("no list of events")
+        return [_reported(each) for each in told]
 
 
 def check_signature(moment: str, signature: str, body: bytes, secret: str) -> None:
