@@ -77,8 +77,8 @@ class Http:
         return self._call(httpcore.Request("POST", self.url, headers=[*own, *headers], content=body), until)
 
     def get(self, query: str, headers: Sequence[tuple[bytes, bytes]], until: float) -> Answer:
-        """Send one GET with a query string that is encoded already; deadline and errors as of `post`."""
-        whole = b"%s?%s" % (self.url.target, query.encode())
+        """Send one GET with a query string that is encoded already, or ""; deadline and errors as of `post`."""
+        whole = b"%s?%s" % (self.url.target, query.encode()) if query else self.url.target
         url = httpcore.URL(scheme=self.url.scheme, host=self.url.host, port=self.url.port, target=whole)
         return self._call(httpcore.Request("GET", url, headers=[(b"host", _host_header(self.url)), *headers]), until)
 
