@@ -26,6 +26,7 @@ from app.providers.sendgrid import SendGrid
 from app.providers.sendgrid import read as read_sendgrid
 from app.providers.sendgrid_events import SendGridWebhooks
 from app.providers.ses import Ses, SesAccount
+from app.providers.ses_events import SesWebhooks
 from app.providers.sink import Sink, SinkAccount, SinkWebhooks
 from app.providers.smtp import Smtp, SmtpAccount
 
@@ -100,6 +101,7 @@ SCHEMES: Mapping[str, Scheme] = {
 
 # By what a pool's column `provider` says. SMTP has none.
 WEBHOOKS: Mapping[str, Webhooks] = {
+    "ses": SesWebhooks(),
     "sink": SinkWebhooks(),
     "brevo": BrevoWebhooks(),
     "sendgrid": SendGridWebhooks(),
