@@ -7,7 +7,7 @@ from typing import Final
 
 from app.mail import Bounce
 
-STATUS: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
+STATUS: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?!\.?\d)")
 # By the code's beginning, the longer one first. What stands here outweighs the provider's own sorting.
 KINDS: Final = (
     ("5.2.2", Bounce.SOFT),  # the mailbox is full
