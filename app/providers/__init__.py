@@ -68,8 +68,9 @@ class Webhooks(Protocol):
     def verify(self, headers: Mapping[str, str], body: bytes, secret: str) -> str:
         """The provider's id of this post, "" where it gives none; it is kept with the body. Raises Unverified.
 
-        By the provider's own signature over the bytes as they came, in constant time, and not older than five minutes
-        where the signature holds a time. The names of `headers` are in small letters.
+        By the provider's own signature over the bytes as they came, in constant time. Where it holds a time, not older
+        than five minutes; or than the provider goes on trying, where a retry may carry the first one's signature. A
+        post whose id was kept is not kept again, whatever its body. The names of `headers` are in small letters.
         """
 
     def read_events(self, body: bytes, delivery: str) -> list[Reported]:
