@@ -40,8 +40,9 @@ class PoolForm(Form):
     url = StringField(
         "Provider URL",
         [InputRequired("Enter the provider's URL.")],
-        description="For example smtp://user:password@smtp.example.com:587?tls=starttls&connections=4. "
-        "Special characters in the password are written as in web addresses (@ is %40). "
+        description="For example smtp://user:password@smtp.example.com:587?tls=starttls&connections=4, "
+        "postmark://:TOKEN@api.postmarkapp.com?stream=broadcast or resend://:KEY@api.resend.com; also ses, sendgrid, "
+        "mailgun and brevo. Special characters in the password are written as in web addresses (@ is %40). "
         "It is kept encrypted and never shown again.",
     )
     batch = IntegerField(
@@ -57,8 +58,9 @@ class SecretForm(Form):
 
     secret = StringField(
         "Webhook secret",
-        description="whsec_… as the provider's console shows it. Kept encrypted and never shown again; "
-        "saved empty, webhooks are no longer taken.",
+        description="What the provider's console shows for verifying its webhooks (whsec_…, a signing or public key); "
+        "where it shows none, a secret of your own of 16 characters or more, which you enter there too. "
+        "Kept encrypted and never shown again; saved empty, webhooks are no longer taken.",
     )
 
 
