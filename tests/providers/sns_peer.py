@@ -20,7 +20,7 @@ from tests.providers.api_peer import ApiPeer, Call, Reply
 REGION = "eu-west-1"
 TOPIC = f"arn:aws:sns:{REGION}:123456789012:campaign-events"
 ORIGIN = f"https://sns.{REGION}.amazonaws.com"
-GOOD, STALE, SHORT, CURVE, EARLY, JUNK, HUGE, FOREIGN = (f"{'ab' * 15}{n:02x}" for n in range(8))
+GOOD, STALE, SHORT, CURVE, EARLY, JUNK, HUGE, FOREIGN, LONG = (f"{'ab' * 15}{n:02x}" for n in range(9))
 DELIVERY = "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324"
 SIGNED = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
@@ -29,7 +29,7 @@ SIGNED = {
 
 
 @cache
-def rsa_key(bits: int = 2048, whose: str = "aws") -> rsa.RSAPrivateKey:
+def rsa_key(bits: int, whose: str = "aws") -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, bits)
 
 
@@ -44,7 +44,7 @@ def certificate(name: str) -> bytes:
         SHORT: lambda: rsa_key(1024),
         CURVE: lambda: ec.generate_private_key(ec.SECP256R1()),
         FOREIGN: lambda: rsa_key(2048, "somebody"),
-    }.get(name, rsa_key)()
+    }.get(name, lambda: rsa_key(2048))()
     now = datetime.now(UTC)
     begins, ends = {STALE: (-20, -10), EARLY: (10, 20)}.get(name, (-10, 10))
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sns.amazonaws.com")])
@@ -52,11 +52,15 @@ def certificate(name: str) -> bytes:
         x509.CertificateBuilder(subject, subject, key.public_key(), 7)
         .not_valid_before(now + timedelta(days=begins))
         .not_valid_after(now + timedelta(days=ends))
-        .sign(rsa_key() if name in (CURVE, SHORT) else key, SHA256())
+        .sign(rsa_key(2048) if name in (CURVE, SHORT) else key, SHA256())
     )
-    return {JUNK: b"-----BEGIN CERTIFICATE-----\nbm8=\n", HUGE: b"x" * (2 << 20)}.get(
-        name, made.public_bytes(Encoding.PEM)
-    )
+    written = made.public_bytes(Encoding.PEM)
+    odd = {
+        JUNK: b"-----BEGIN CERTIFICATE-----\nbm8=\n",
+        HUGE: b"x" * (2 << 20),
+        LONG: written + b"\n" * 20_000,
+    }
+    return odd.get(name, written)
 
 
 class SnsPeer(ApiPeer):
@@ -98,13 +102,13 @@ def envelope(message: str, **changes: str | None) -> dict[str, str]:
 
 
 def post(
-    message: str, *, alter: Callable[[dict[str, Any]], object] = lambda told: None, **changes: str | None
+    message: str, *, alter: Callable[[dict[str, Any]], object] | None = None, bits: int = 2048, **changes: str | None
 ) -> bytes:
-    """A signed post; `alter` changes it after it was signed."""
+    """A post, signed by a key of that size; `alter` changes it afterwards."""
     told: dict[str, Any] = envelope(message, **changes)
     text = "".join(f"{name}\n{told[name]}\n" for name in SIGNED[told["Type"]] if name in told)
     algorithm = SHA1() if told["SignatureVersion"] == "1" else SHA256()  # noqa: S303 - what SNS does by default
-    told["Signature"] = b64encode(rsa_key().sign(text.encode(), padding.PKCS1v15(), algorithm)).decode()
+    told["Signature"] = b64encode(rsa_key(bits).sign(text.encode(), padding.PKCS1v15(), algorithm)).decode()
     if alter is not None:
         alter(told)
     return orjson.dumps(told)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from app.errors import Invalid, ProviderDown, ProviderError, ProviderRefusesUs
+from app.errors import Invalid, ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure
 from app.mail import Accepted, Content, Deferred, Outcome, Parts, Refused, Unsure
 from app.providers import open_provider
 from app.providers.ses import LARGEST, SesAccount, sender, template
@@ -43,7 +43,7 @@ def test_a_letter_reads_as_its_finished_body_would() -> None:
         1,
         Parts(("{{not mine}} ", "{", " \\", ""), (0, 1, 0)),
         Parts(("<style>@media{p{color:red}}</style>{", "}}{", "{{{", "}}\\{{x}} \\"), (0, 1, 0)),
-        Parts(("", "", ""), (1, 0)),
+        Parts(("", "} a {{mine}} b {", "}} c", " \\{{x}} d"), (1, 0, 1)),
     )
     letters = letters_to("ada@example.com", "grace@example.com", values=('Ada {{x}} & "<b>"', "\\{{v0}}"))
     with ses() as (provider, peer):
@@ -120,6 +120,23 @@ def test_a_name_in_other_letters_is_encoded_and_breaks_no_line() -> None:
 )
 def test_an_entrys_status_is_its_letters_outcome(status: str, outcome: Outcome) -> None:
     assert outcomes_of("SUCCESS", status) == [Accepted("0100-000001-000000"), outcome]
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [],
+        [{"Status": "SUCCESS", "MessageId": "a"}],
+        [{"Status": "SUCCESS", "MessageId": "a"}] * 3,
+        [{"Status": "SUCCESS", "MessageId": "a"}, {"Status": "SUCCESS", "MessageId": ""}],
+        [{"Status": "SUCCESS", "MessageId": "a"}, {"Status": "SUCCESS"}],
+        [{"Status": "SUCCESS", "MessageId": "a"}, {}],
+        {"0": {"Status": "SUCCESS", "MessageId": "a"}, "1": {"Status": "SUCCESS", "MessageId": "b"}},
+    ],
+)
+def test_a_reply_that_does_not_answer_each_letter_leaves_all_unknown(results: object) -> None:
+    with ses(Reply(200, {"BulkEmailEntryResults": results})) as (provider, _), pytest.raises(ProviderUnsure):
+        provider.send(batch_of(letters_to("ada@example.com", "grace@example.com")))
 
 
 def test_all_fourteen_statuses_are_in_the_table() -> None:
@@ -213,12 +230,14 @@ def test_a_call_that_is_too_large_leaves_in_parts_and_a_letter_that_is_too_large
     half, over = "x" * 240_000, "x" * 270_000
     letters = [
         letter._replace(values=(value,))
-        for letter, value in zip(letters_to(*[f"l{n}@example.com" for n in range(6)]), [half] * 5 + [over], strict=True)
+        for letter, value in zip(
+            letters_to(*[f"l{n}@example.com" for n in range(10)]), [half] * 9 + [over], strict=True
+        )
     ]
     with ses() as (provider, peer):
         outcomes = provider.send(batch_of(letters))
-        assert [type(outcome) for outcome in outcomes] == [Accepted] * 5 + [Refused]
-        assert len(peer.sent) == 5 and max(len(call.body) for call in peer.calls) <= LARGEST
+        assert [type(outcome) for outcome in outcomes] == [Accepted] * 9 + [Refused]
+        assert len(peer.sent) == 9 and max(len(call.body) for call in peer.calls) <= LARGEST
 
 
 @pytest.mark.parametrize(

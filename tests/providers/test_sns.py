@@ -20,6 +20,7 @@ from tests.providers.sns_peer import (
     FOREIGN,
     HUGE,
     JUNK,
+    LONG,
     ORIGIN,
     SHORT,
     STALE,
@@ -137,8 +138,23 @@ def test_a_certificate_that_will_not_do_proves_nothing(sns: Sns, name: str) -> N
         sns.verify(post("{}", SigningCertURL=certificate_url(name)), TOPIC)
 
 
+def test_a_key_that_is_too_short_proves_nothing_even_if_it_signed(sns: Sns) -> None:
+    with pytest.raises(Unverified, match="2048"):
+        sns.verify(post("{}", bits=1024, SigningCertURL=certificate_url(SHORT)), TOPIC)
+
+
+def test_a_certificate_with_much_behind_it_is_none(sns: Sns) -> None:
+    with pytest.raises(Unverified, match="too large"):
+        sns.verify(post("{}", SigningCertURL=certificate_url(LONG)), TOPIC)
+
+
+def test_a_post_larger_than_any_of_sns_is_refused_though_it_is_signed(sns: Sns) -> None:
+    with pytest.raises(Unverified, match="larger"):
+        sns.verify(post("x" * (1 << 20)), TOPIC)
+
+
 def test_a_certificate_without_end_is_not_read(sns: Sns) -> None:
-    with pytest.raises((Unverified, Unavailable)):
+    with pytest.raises(Unavailable):
         sns.verify(post("{}", SigningCertURL=certificate_url(HUGE)), TOPIC)
     assert not sns.keys
 
