@@ -29,20 +29,17 @@ def take(runtime: Runtime, token: str, headers: Mapping[str, str], body: bytes) 
 
     Raises NotFound, Unverified (nothing was kept), Unavailable (the provider must come again).
     """
-    refusal: Unverified | None = None
     with runtime.db.begin() as conn:
         door = webhook.find_door(conn, token)
-        if door is None:
-            raise NotFound("No webhooks come here.")
-        try:
-            delivery = _verify(runtime, door, headers, body)
-        except Unverified as error:
-            refusal = error
-        else:
-            webhook.keep(conn, door.pool_id, delivery, body)
-    if refusal is not None:
+    if door is None:
+        raise NotFound("No webhooks come here.")
+    try:
+        delivery = _verify(runtime, door, headers, body)  # may fetch a certificate: no transaction is open meanwhile
+    except Unverified as refusal:
         _tell(runtime, door, refusal)
-        raise refusal
+        raise
+    with runtime.db.begin() as conn:
+        webhook.keep(conn, door.pool_id, delivery, body)
     runtime.ring("ingest")
 
 
