@@ -59,8 +59,8 @@ class Provider(Protocol):
 class Webhooks(Protocol):
     """What a kind of provider posts to us: verified by web before it is kept, read by a worker afterwards.
 
-    Nothing is kept here: a repeat is told by the keys of its events. Only where a signature cannot be verified otherwise
-    is anybody asked (SNS names its certificate), at hosts that are the provider's own; that may raise Unavailable.
+    Nothing is kept here: a repeat is told by the keys of its events. Only where a signature cannot be verified
+    otherwise (SNS names its certificate) is anybody asked, at the provider's own hosts; that may raise Unavailable.
     """
 
     def check_secret(self, secret: str) -> None:
