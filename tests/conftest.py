@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 from playwright.sync_api import Browser, sync_playwright
@@ -18,6 +20,12 @@ from tests.servers import Servers
 
 EDITIONS = pytest.StashKey[list[Edition]]()
 SECRET_KEY = "a key for tests, known to everybody"
+
+
+# The same examples each time: a run that fails is about the change it is made for. EXPLORE=1 draws new ones.
+hypothesis.settings.register_profile("steady", derandomize=True)
+if not os.environ.get("EXPLORE"):
+    hypothesis.settings.load_profile("steady")
 
 
 def pytest_configure(config: pytest.Config) -> None:

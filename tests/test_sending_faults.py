@@ -365,11 +365,15 @@ def test_a_hand_over_that_is_still_being_committed_is_waited_for(
             raise Unavailable("the line was cut, and the server works on")
         return begin()
 
-    with runtime.db.engine.connect() as conn, conn.begin() as first:
-        send_range._write(runtime, conn, page, letters, skipped)
-        threading.Timer(0.5, first.commit).start()
-        monkeypatch.setattr(runtime.db, "begin", cut_the_line_once)
-        handoffs = send_range.hand_over(runtime, page, letters, skipped)
+    conn = runtime.db.engine.connect()
+    first = conn.begin()
+    send_range._write(runtime, conn, page, letters, skipped)
+    committing = threading.Timer(0.5, first.commit)
+    committing.start()
+    monkeypatch.setattr(runtime.db, "begin", cut_the_line_once)
+    handoffs = send_range.hand_over(runtime, page, letters, skipped)
+    committing.join()
+    conn.close()
     assert handoffs is not None and len(handoffs) == 1
     settle_with(runtime, page, handoffs, [Accepted("ref")] * 50)
     assert progress(runtime, built.campaign_id).sent == 50
