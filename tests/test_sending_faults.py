@@ -15,15 +15,14 @@ from sqlalchemy import text
 from app.config import Settings, read
 from app.errors import ConfigError, ProviderDown, ProviderError, ProviderUnsure, Unavailable
 from app.flows import answers, finish, launch, pools, rescue, send_range, settle, steer
-from app.flows.send_range import Page
 from app.mail import Accepted, Deferred, Kind, Refused
 from app.models import handoff, outbox
 from app.models.handoff import HandOff
 from app.runtime import Runtime
 from tests import world
 from tests.peers import Peer, running_sink
+from tests.sending_world import hand_over, launched, lose_the_lease, settle_with
 from tests.test_sending import build, claim, events, make_due, progress, state
-from tests.world import World
 
 GONE = {"field": "attributes.gone", "operator": "=", "value": "x"}
 
@@ -41,38 +40,13 @@ def peer() -> Iterator[Peer]:
         yield peer
 
 
-def launched(runtime: Runtime, peer: Peer, leads: int = 100) -> World:
-    built = build(runtime, peer, leads)
-    launch.launch(runtime, built.organisation_id, built.campaign_id)
-    return built
-
-
-def handed_over(runtime: Runtime) -> tuple[Page, list[HandOff]]:
-    page = claim(runtime)
-    letters, skipped = send_range.compose_page(send_range.composer_of(runtime, page.sending), page)
-    handoffs = send_range.hand_over(runtime, page, letters, skipped)
-    assert handoffs is not None
-    return page, handoffs
-
-
-def settle_with(runtime: Runtime, page: Page, handoffs: list[HandOff], *results: object) -> None:
-    given = [answers.Answer(each, result) for each, result in zip(handoffs, results, strict=True)]  # type: ignore[arg-type]
-    settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, given)
-
-
-def lose_the_lease(runtime: Runtime) -> None:
-    with runtime.db.begin() as conn:
-        conn.execute(text("UPDATE outbox SET lease_until = now() - interval '1 second' WHERE state = 'leased'"))
-    assert rescue.rescue_expired(runtime) == 1
-
-
 def read_all(result: object, attempts: int = 0, put_off_for: float = 0.0) -> answers.Tally:
     return answers.read([answers.Answer(HandOff(1, None, [1, 2]), result)], [], attempts, put_off_for)  # type: ignore[arg-type]
 
 
 def test_answers_that_come_after_the_rescue_resolve_what_was_unknown(runtime: Runtime, peer: Peer) -> None:
     built = launched(runtime, peer)
-    page, handoffs = handed_over(runtime)
+    page, handoffs = hand_over(runtime)
     lose_the_lease(runtime)
     assert progress(runtime, built.campaign_id).unknown == 100
     settle_with(runtime, page, handoffs, [Accepted("ref")] * 50, [Refused("550 no")] * 50)
@@ -84,7 +58,7 @@ def test_answers_that_come_after_the_rescue_resolve_what_was_unknown(runtime: Ru
 
 def test_a_late_answer_overwrites_nothing_that_is_known(runtime: Runtime, peer: Peer) -> None:
     built = launched(runtime, peer)
-    page, handoffs = handed_over(runtime)
+    page, handoffs = hand_over(runtime)
     lose_the_lease(runtime)
     settle_with(runtime, page, handoffs, [Accepted("ref")] * 50, [Accepted("ref")] * 50)
     settle_with(runtime, page, handoffs, [Refused("late lie")] * 50, [Accepted("ref")] * 50)
@@ -94,7 +68,7 @@ def test_a_late_answer_overwrites_nothing_that_is_known(runtime: Runtime, peer: 
 
 def test_what_a_late_answer_put_off_goes_later(runtime: Runtime, peer: Peer) -> None:
     built = launched(runtime, peer)
-    page, handoffs = handed_over(runtime)
+    page, handoffs = hand_over(runtime)
     lose_the_lease(runtime)
     assert finish.try_finish(runtime, built.campaign_id) == "settling"
     settle_with(runtime, page, handoffs, [Deferred("later")] * 50, [Accepted("ref")] * 50)
@@ -129,7 +103,7 @@ def test_a_hand_over_whose_reply_was_lost_is_found_out_and_sent(
 
 def test_a_process_that_slept_after_handing_over_does_not_speak(runtime: Runtime, peer: Peer) -> None:
     built = launched(runtime, peer)
-    page, handoffs = handed_over(runtime)
+    page, handoffs = hand_over(runtime)
     composer = send_range.composer_of(runtime, page.sending)
     letters, _ = send_range.compose_page(composer, page)
     long_ago = time.monotonic() - runtime.settings.lease
@@ -211,7 +185,7 @@ def test_a_day_of_a_provider_being_down_fails_nobody(runtime: Runtime, peer: Pee
 )
 def test_whatever_a_provider_answers_can_be_settled(runtime: Runtime, peer: Peer, result: object) -> None:
     built = launched(runtime, peer, leads=50)
-    page, handoffs = handed_over(runtime)
+    page, handoffs = hand_over(runtime)
     settle_with(runtime, page, handoffs, result)
     assert progress(runtime, built.campaign_id).adds_up
     with runtime.db.begin() as conn:
@@ -391,7 +365,7 @@ def test_the_owner_is_not_shown_what_a_database_was_asked(runtime: Runtime, peer
 
 def test_a_deadlock_while_settling_is_outlived(runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     built = launched(runtime, peer)
-    page, handoffs = handed_over(runtime)
+    page, handoffs = hand_over(runtime)
     really, failed = handoff.settle, []
 
     def once(*args: object) -> None:

@@ -16,14 +16,13 @@ from sqlalchemy import Connection
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs
 from app.flows import finish, resolve
-from app.flows.answers import Answer, Tally, plain, read, wait_for
+from app.flows.answers import Answer, plain, read, wait_for
 from app.flows.frozen import Frozen, account_of, thaw
-from app.flows.resolve import Verdict
-from app.flows.send_range import composer_of, speak
-from app.mail import Batch, Kind, Outcome
+from app.flows.send_range import begin, composer_of
+from app.mail import Batch, Outcome
 from app.models import campaign, handoff, pool
 from app.models.campaign import Sending
-from app.models.handoff import LETTERS, HandOff, Repeat
+from app.models.handoff import HandOff, Repeat
 from app.models.outbox import PageLead
 from app.runtime import Runtime
 
@@ -82,7 +81,7 @@ def _begin(runtime: Runtime, call: Repeat, latest: float) -> Callable[[], Answer
     if fault is not None:
         return lambda: fault
     provider = runtime.provider(sending.pool_url)
-    return runtime.calls.submit(speak, provider, _batch(runtime, sending, frozen, call), latest).result
+    return begin(runtime, provider, _batch(runtime, sending, frozen, call), latest)
 
 
 def _fault(sending: Sending, frozen: Frozen, call: Repeat, lease: float) -> str | None:
@@ -121,7 +120,7 @@ def _settle(runtime: Runtime, call: Repeat, answer: Answered) -> None:
 def resolve_with(conn: Connection, call: Repeat, outcomes: Sequence[Outcome]) -> int:
     """Give a call's leads the outcomes of its repeat; how many are known now."""
     tally = read([Answer(HandOff(call.id, call.key, call.lead_ids), outcomes)], _strangers(call), 0, 0.0)
-    resolved = resolve.resolve(conn, {call.id: _verdicts(call, tally)}, tries=call.tries)
+    resolved = resolve.resolve(conn, resolve.verdicts_of(tally), tries=call.tries)
     log.info("hand-off %s was made again: %s of %s leads are known", call.id, resolved, len(call.lead_ids))
     handoff.repeat_later(conn, call, _next(call), "The provider was not sure again.")
     return resolved
@@ -151,14 +150,3 @@ def _tell_pool(conn: Connection, call: Repeat, error: ProviderError) -> None:
 def _strangers(call: Repeat) -> list[PageLead]:
     """The leads as answers are read with; their domains are looked up where events are written."""
     return [PageLead(lead_id, "", 0, None, {}, None) for lead_id in call.lead_ids]
-
-
-def _verdicts(call: Repeat, tally: Tally) -> dict[int, Verdict]:
-    later = {lead_id: wait for wait, lead_ids in tally.later.items() for lead_id in lead_ids}
-    details = {fact.lead_id: fact.detail for fact in tally.facts}
-    letters = zip(call.lead_ids, tally.settled[0].letters, strict=True)
-    return {
-        lead_id: Verdict(letter, details.get(lead_id), later.get(lead_id))
-        for lead_id, letter in letters
-        if letter != LETTERS[Kind.UNKNOWN]
-    }

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
-from app.flows.answers import Wait
+from app.flows.answers import Tally, Wait
 from app.mail import Kind
 from app.models import alert, campaign, event, handoff, outbox, unknown
 from app.models.event import Fact, Source
@@ -52,6 +52,20 @@ class Evidence(NamedTuple):
 
 
 Verdicts = Mapping[int, Mapping[int, Verdict]]  # hand-off -> lead -> verdict
+
+
+def verdicts_of(tally: Tally) -> Verdicts:
+    """What a provider's answers say of the leads that they are certain of."""
+    later = {lead_id: wait for wait, lead_ids in tally.later.items() for lead_id in lead_ids}
+    details = {fact.lead_id: fact.detail for fact in tally.facts}
+    return {
+        each.handoff_id: {
+            lead_id: Verdict(letter, details.get(lead_id), later.get(lead_id))
+            for lead_id, letter in zip(each.lead_ids, each.letters, strict=True)
+            if letter != UNKNOWN
+        }
+        for each in tally.settled
+    }
 
 
 def resolve(conn: Connection, verdicts: Verdicts, *, over: str = UNKNOWN, tries: int = 0) -> int:

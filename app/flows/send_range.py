@@ -230,12 +230,12 @@ def _call(
     for each in handoffs:
         last = first + len(each.lead_ids)
         batch = composer.batch(each.id, each.key, page.lease.run, letters[first:last])
-        calls.append(_begin(runtime, provider, batch, begun + runtime.settings.lease / 3))
+        calls.append(begin(runtime, provider, batch, begun + runtime.settings.lease / 3))
         first = last
     return [Answer(each, call()) for each, call in zip(handoffs, calls, strict=True)]
 
 
-def _begin(
+def begin(
     runtime: Runtime, provider: Provider, batch: Batch, latest: float
 ) -> Callable[[], list[Outcome] | ProviderError]:
     """Begin a call on a thread of its own; what is given waits for its answer."""

@@ -14,12 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from app.errors import LeaseLost, Unavailable
 from app.flows import resolve
 from app.flows.answers import Answer, Tally, read
-from app.flows.resolve import Verdict
-from app.mail import Kind
 from app.models import alert, event, handoff, outbox, pool
 from app.models.campaign import Sending
 from app.models.event import Source
-from app.models.handoff import LETTERS
 from app.models.outbox import Lease, PageLead
 from app.runtime import Runtime
 
@@ -124,17 +121,7 @@ def _tell_pool(conn: Connection, lease: Lease, pool_id: int, tally: Tally) -> No
 
 def _resolve(conn: Connection, lease: Lease, sending: Sending, tally: Tally) -> None:
     """The range was taken away and its calls declared unknown; these are the answers after all."""
-    later = {lead_id: wait for wait, lead_ids in tally.later.items() for lead_id in lead_ids}
-    details = {fact.lead_id: fact.detail for fact in tally.facts}
-    verdicts = {
-        each.handoff_id: {
-            lead_id: Verdict(letter, details.get(lead_id), later.get(lead_id))
-            for lead_id, letter in zip(each.lead_ids, each.letters, strict=True)
-            if letter != LETTERS[Kind.UNKNOWN]
-        }
-        for each in tally.settled
-    }
-    resolved = resolve.resolve(conn, verdicts)
+    resolved = resolve.resolve(conn, resolve.verdicts_of(tally))
     _tell(conn, lease, sending, tally)
     if resolved:
         log.warning("range %s was answered late: %s leads are known after all", lease.range_id, resolved)
