@@ -157,11 +157,6 @@ def look_later(conn: Connection, campaign_id: int) -> None:
     conn.execute(SQL.look_later, {"campaign_id": campaign_id})
 
 
-def note(conn: Connection, campaign_id: int, notice: str | None) -> None:
-    """Tell the owner something on the campaign's page."""
-    conn.execute(SQL.note, {"campaign_id": campaign_id, "notice": notice})
-
-
 def freeze(
     conn: Connection,
     campaign_id: int,

@@ -136,11 +136,6 @@ UPDATE campaign
    SET look_at = now() + interval '10 minutes'
  WHERE id = :campaign_id
 
--- name: note
-UPDATE campaign
-   SET notice = :notice
- WHERE id = :campaign_id
-
 -- name: now
 SELECT now()
 
