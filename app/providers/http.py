@@ -20,8 +20,8 @@ import httpcore
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure
 from app.providers.halving import CallRefused
+from app.providers.public import CONNECT, Resolve
 
-CONNECT = 5.0  # seconds for one address to answer
 IDLE = 4.0  # seconds: below the five after which many servers hang up, for a reply lost to that race is unknowable
 REPLY = 1 << 20  # bytes of a reply that are read
 PIECE = 1 << 16  # bytes written before the clock is asked again
@@ -60,18 +60,23 @@ class Answer:
 
 
 class Http:
-    """Calls to one URL from many threads, each on a connection of its own that is kept for the next."""
+    """Calls to one URL from many threads, each on a connection of its own that is kept for the next.
 
-    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
+    `resolve` gives the addresses that may be connected to (app.providers.public), and is asked at every connection.
+    """
+
+    def __init__(self, url: str, context: ssl.SSLContext | None = None, resolve: Resolve | None = None) -> None:
         self.url = httpcore.URL(url)
         self.context = context
+        self.resolve = resolve
         self.idle: deque[_Line] = deque()
         self.closed = False
 
     def post(self, body: bytes, headers: Sequence[tuple[bytes, bytes]], until: float) -> Answer:
         """Send one POST, back before `until` (monotonic seconds) whatever the other side does.
 
-        Raises ProviderDown when the request cannot have been read whole, ProviderUnsure when it may have been.
+        Raises ProviderDown when the request cannot have been read whole, ProviderUnsure when it may have been;
+        ProviderRefusesUs where the host is at an address that may not be connected to.
         """
         own = [(b"host", _host_header(self.url)), (b"content-length", b"%d" % len(body))]
         return self._call(httpcore.Request("POST", self.url, headers=[*own, *headers], content=body), until)
@@ -116,7 +121,7 @@ class Http:
             if not line.connection.has_expired():
                 return line
             line.connection.close()
-        wire = _Wire()
+        wire = _Wire(self.resolve)
         origin = self.url.origin
         connection = httpcore.HTTPConnection(
             origin, ssl_context=self.context, keepalive_expiry=IDLE, retries=0, network_backend=wire
@@ -200,8 +205,9 @@ def _host_header(url: httpcore.URL) -> bytes:
 class _Wire(httpcore.NetworkBackend):
     """A connection's network side: every wait is cut to what is left of the call, and it knows what was written."""
 
-    def __init__(self) -> None:
+    def __init__(self, resolve: Resolve | None = None) -> None:
         self.backend = httpcore.SyncBackend()
+        self.resolve = resolve
         self.until = 0.0
         self.broken = False  # a write failed: the other side cannot have the whole request
         self.written = False  # the request was written whole: from here on, silence proves nothing
@@ -223,8 +229,14 @@ class _Wire(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        timeout = min(CONNECT, self.left(httpcore.ConnectTimeout))
-        return _Stream(self.backend.connect_tcp(host, port, timeout, local_address, socket_options), self)
+        lost: Exception | None = None
+        for address in [host] if self.resolve is None else self.resolve(host, port):
+            timeout = min(CONNECT, self.left(httpcore.ConnectTimeout))
+            try:
+                return _Stream(self.backend.connect_tcp(address, port, timeout, local_address, socket_options), self)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                lost = error
+        raise lost or httpcore.ConnectError("no address")
 
 
 class _Stream(httpcore.NetworkStream):

@@ -10,8 +10,8 @@ from time import monotonic
 from typing import Any
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs
+from app.providers.public import CONNECT, Resolve, connect
 
-CONNECT = 5.0  # seconds
 IDLE = 30.0  # seconds that an unused connection is trusted to be open still
 REPLY_LINE = 2048  # bytes; RFC 5321 allows 512, real servers say more
 REPLY_LINES = 100
@@ -36,14 +36,16 @@ class LineLost(Exception):
 class Line(smtplib.SMTP):
     """A connection that is used by one thread at a time. `until` (monotonic seconds) bounds whatever it does."""
 
-    def __init__(self, host: str, port: int, *, helo: str, until: float, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, login: Login, *, until: float, context: ssl.SSLContext | None = None) -> None:
         self.until = until
+        self.context = context
+        self.resolve = login.resolve
         self.inbox = bytearray()
         self.messages = 0
         self.dirty = False  # a transaction was begun and not ended: RSET comes first
         self.used_at = monotonic()
         try:
-            super().__init__(host, port, local_hostname=helo, timeout=min(CONNECT, _left(until)))
+            super().__init__(login.host, login.port, local_hostname=login.helo, timeout=min(CONNECT, _left(until)))
         except OSError:
             self.close()
             raise
@@ -126,6 +128,9 @@ class Line(smtplib.SMTP):
         del self.inbox[: end + 1]
         return line
 
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return connect(host, port, self.until, self.resolve)  # smtplib's own door for this
+
     def _socket(self) -> socket.socket:
         if self.sock is None:
             raise smtplib.SMTPServerDisconnected("The connection is closed.")
@@ -135,19 +140,14 @@ class Line(smtplib.SMTP):
 class TlsLine(Line):
     """A connection that speaks TLS from its first byte (RFC 8314)."""
 
-    def __init__(self, host: str, port: int, *, helo: str, until: float, context: ssl.SSLContext | None = None) -> None:
-        self.context = context or ssl.create_default_context()
-        super().__init__(host, port, helo=helo, until=until)
-
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        # smtplib's own door for this: SMTP_SSL is the same three lines.
-        plain = socket.create_connection((host, port), timeout)
-        return self.context.wrap_socket(plain, server_hostname=host)
+        plain = super()._get_socket(host, port, timeout)
+        return (self.context or ssl.create_default_context()).wrap_socket(plain, server_hostname=host)
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How to reach a server: `tls` is starttls, tls or none; `user` may be empty."""
+    """How to reach a server: `tls` is starttls, tls or none; `user` may be empty; `resolve` as in `connect`."""
 
     host: str
     port: int
@@ -155,6 +155,7 @@ class Login:
     user: str
     password: str
     helo: str
+    resolve: Resolve | None = None
 
     def __repr__(self) -> str:  # never the credentials, wherever it is printed
         return f"Login({self.host}:{self.port}, tls={self.tls})"
@@ -165,7 +166,7 @@ def open_line(login: Login, context: ssl.SSLContext | None, until: float) -> Lin
     kind = TlsLine if login.tls == "tls" else Line
     line: Line | None = None
     try:
-        line = kind(login.host, login.port, helo=login.helo, until=until, context=context)
+        line = kind(login, until=until, context=context)
         line.ehlo_or_helo_if_needed()
         if login.tls == "starttls":
             _start_tls(line, context)

@@ -1,0 +1,125 @@
+"""Where strangers may be called: an address that a user typed is reached only where the whole internet could reach it.
+
+The name is resolved here, every address that it has is judged, and the connection is made to one that was judged: a
+name that resolves to another one a moment later (DNS rebinding) gains nothing. Sources: IANA's registries of
+special-purpose addresses (RFC 6890), RFC 6052 and RFC 8215 for NAT64.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Collection
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from time import monotonic
+from typing import Final
+
+from app.errors import ProviderDown, ProviderRefusesUs
+
+# (host, port) -> its addresses, written as numbers; raises ProviderError.
+Resolve = Callable[[str, int], list[str]]
+
+CONNECT: Final = 5.0  # seconds for one address to answer
+EVERYWHERE: Final = "*"  # among the hosts that an operator allows: all of them
+NOT_PUBLIC_4: Final = tuple(
+    IPv4Network(each)
+    for each in (
+        "0.0.0.0/8",  # this network: 0.0.0.0 is this machine
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carriers' NAT, and a cloud's metadata at 100.100.100.200
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # Azure's host agent answers its virtual machines here, amid public addresses
+        "169.254.0.0/16",  # link-local: most clouds' metadata at 169.254.169.254
+        "172.16.0.0/12",
+        "192.0.0.0/24",  # protocol assignments, and a cloud's metadata at 192.0.0.192
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",  # reserved, and broadcast
+    )
+)
+PUBLIC_6: Final = IPv6Network("2000::/3")  # all that was ever given out as global unicast
+NOT_PUBLIC_6: Final = tuple(
+    IPv6Network(each)
+    for each in (
+        "2001::/23",  # protocol assignments, Teredo among them: it ends at an IPv4 address that a stranger chose
+        "2001:db8::/32",
+        "3fff::/20",
+    )
+)
+# Prefixes whose last 32 bits are an IPv4 address that the packet ends at.
+CARRIES_4: Final = (IPv6Network("::ffff:0:0/96"), IPv6Network("::/96"), IPv6Network("64:ff9b::/96"))
+SIX_TO_FOUR: Final = IPv6Network("2002::/16")  # the 32 bits behind the prefix are one
+
+
+def resolve_public(host: str, port: int) -> list[str]:
+    """Every address of a host, as numbers, in the order to try them in.
+
+    Raises ProviderRefusesUs where one of them is not public (a name with both kinds is nobody's honest server), and
+    ProviderDown where there is none now.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ProviderDown(f"The host {host} cannot be found ({type(error).__name__}: {error}).") from error
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    inside = next((each for each in addresses if not is_public(each)), None)
+    if inside is not None or not addresses:
+        raise ProviderRefusesUs(
+            f"The host {host} is at {inside}, which is no public address. Only who runs Millrace may allow it, by "
+            "naming the host in MILLRACE_PRIVATE_PROVIDERS."
+        )
+    return addresses
+
+
+def is_public(written: str) -> bool:
+    """Whether an address in numbers is one that the whole internet reaches; False for what is none."""
+    try:
+        address = ip_address(written)
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            return False
+        inner = _carried(address)
+        if inner is None:
+            return address in PUBLIC_6 and not any(address in network for network in NOT_PUBLIC_6)
+        address = inner
+    return not any(address in network for network in NOT_PUBLIC_4)
+
+
+def resolver(host: str, private: Collection[str]) -> Resolve | None:
+    """How a host that a user typed is resolved; None where the operator allows it wherever it is.
+
+    `private`: names of hosts as they stand in URLs, in small letters, or EVERYWHERE.
+    """
+    return None if EVERYWHERE in private or host.lower() in private else resolve_public
+
+
+def connect(host: str, port: int, until: float, resolve: Resolve | None) -> socket.socket:
+    """A connection to the first address that answers, in five seconds for each and before `until` (monotonic seconds).
+
+    Raises OSError; ProviderError where `resolve` does.
+    """
+    lost: OSError | None = None
+    for address in [host] if resolve is None else resolve(host, port):
+        left = until - monotonic()
+        if left <= 0:
+            break
+        try:
+            return socket.create_connection((address, port), min(CONNECT, left))
+        except OSError as error:
+            lost = error
+    raise lost or TimeoutError("The call's deadline is over.")
+
+
+def _carried(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that an IPv6 one leads to, None where it is a true one."""
+    if address in SIX_TO_FOUR:
+        return IPv4Address(int(address) >> 80 & 0xFFFFFFFF)
+    if any(address in network for network in CARRIES_4):
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return None
