@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -21,6 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from app.errors import Unavailable
 
+CHECK_AFTER = 1.0  # seconds
 MODELS = Path(__file__).parent / "models"
 _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 _TRAILING_COMMENTS = re.compile(r"(\n--[^\n]*|\s)*\Z")
@@ -53,6 +55,12 @@ class Statements:
             raise AttributeError(f"{self.noun}.sql has no statement named {name}") from None
 
 
+class Line(psycopg.Connection[tuple[object, ...]]):
+    """A connection that knows when it was last in use: seconds of the monotonic clock."""
+
+    returned = 0.0
+
+
 class Database:
     """A pool of connections to one server. Give `begin` for transactions, `session` for mapped classes."""
 
@@ -66,7 +74,9 @@ class Database:
             timeout=timeout,
             open=True,
             close_returns=True,
-            check=ConnectionPool.check_connection,
+            connection_class=Line,
+            check=_check,
+            reset=_note_return,
             kwargs={
                 "application_name": name,
                 "connect_timeout": 5,
@@ -99,6 +109,19 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
         self.pool.close()
+
+
+def _note_return(line: Line) -> None:
+    line.returned = time.monotonic()
+
+
+def _check(line: Line) -> None:
+    """Ask a connection whether it still is one, unless it was just in use: a page would ask several times.
+
+    One that is lost within that time is found out by its first statement: Unavailable, as amid any transaction.
+    """
+    if time.monotonic() - line.returned > CHECK_AFTER:
+        ConnectionPool.check_connection(line)
 
 
 @contextmanager

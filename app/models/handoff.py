@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from app.db import Statements, array
 from app.errors import LeaseLost
 from app.mail import Kind
+from app.models import refs
 from app.models.outbox import Lease
 
 SQL = Statements("handoff")
@@ -167,7 +168,7 @@ def settle(conn: Connection, settled: Sequence[Settled]) -> None:
     values = {
         "ids": [each.handoff_id for each in settled],
         "letters": [each.letters for each in settled],
-        "refs": ["\n".join(each.refs) for each in settled],
+        "refs": [refs.pack(each.refs) for each in settled],
         "answers": [each.answer for each in settled],
         "whole": [each.whole for each in settled],
         "repeat_in": REPEAT_IN,

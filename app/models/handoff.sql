@@ -16,7 +16,7 @@ RETURNING id, key
 UPDATE handoff
    SET state = CASE WHEN outcome.unknown THEN 'unknown' ELSE 'settled' END,
        outcomes = outcome.letters,
-       refs = string_to_array(nullif(outcome.refs, ''), chr(10)),
+       refs = outcome.refs,
        answer = outcome.answer,
        settled_at = now(),
        frozen = CASE WHEN outcome.again THEN frozen END,
@@ -28,7 +28,7 @@ UPDATE handoff
                   strpos(letters, 'u') > 0 AS unknown,
                   strpos(letters, 'u') > 0 AND whole AS again
              FROM unnest(
-                      CAST(:ids AS bigint[]), CAST(:letters AS text[]), CAST(:refs AS text[]), CAST(:answers AS text[]),
+                      CAST(:ids AS bigint[]), CAST(:letters AS text[]), CAST(:refs AS bytea[]), CAST(:answers AS text[]),
                       CAST(:whole AS boolean[])
                   ) AS given (id, letters, refs, answer, whole)
        ) AS outcome
