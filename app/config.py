@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from app.errors import ConfigError
 
 MOST: Final = 10_000_000.0  # no number here means anything beyond
+EVERYWHERE: Final = "*"  # among hosts: all of them
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -28,6 +29,8 @@ class Settings:
     home: Path = Path.home() / ".millrace"
     port: int = 8000
     provider_url: str | None = None
+    provider_sender: str | None = None
+    private_providers: frozenset[str] = frozenset()  # hosts that users may name though they are at no public address
     range_size: int = 1000
     lease: float = 60.0
     call_deadline: float = 18.0  # below a third of the lease, so that a call ends before its range is taken away
@@ -61,6 +64,8 @@ def read(environ: Mapping[str, str]) -> Settings:
         home=home(environ),
         port=int(_number(environ, "PORT", 8000, least=1)),
         provider_url=environ.get("PROVIDER_URL") or None,
+        provider_sender=environ.get("PROVIDER_SENDER") or None,
+        private_providers=_hosts(environ.get("MILLRACE_PRIVATE_PROVIDERS", "")),
         range_size=int(_number(environ, "MILLRACE_RANGE_SIZE", 1000, least=1)),
         lease=lease,
         call_deadline=deadline,
@@ -76,6 +81,12 @@ def read(environ: Mapping[str, str]) -> Settings:
 def home(environ: Mapping[str, str]) -> Path:
     """The folder of the embedded servers' data and of the generated key: MILLRACE_HOME, or ~/.millrace."""
     return Path(environ.get("MILLRACE_HOME") or Path.home() / ".millrace").expanduser().absolute()
+
+
+def _hosts(written: str) -> frozenset[str]:
+    """Names of hosts between commas; 1 is every host there is, 0 and nothing is none."""
+    names = frozenset(each.strip().lower() for each in written.split(",") if each.strip())
+    return frozenset({EVERYWHERE}) if names & {"1", EVERYWHERE} else names - {"0"}
 
 
 def _alerts(environ: Mapping[str, str]) -> dict[str, str | None]:

@@ -92,6 +92,13 @@ Outcome = Accepted | Refused | Deferred | Unsure
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """An account that was asked for and answered well: `said` is what a person may know of it, in a sentence or two."""
+
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a provider's bulk call can do. `idempotent_for` is in seconds, 0 where it takes no key.
 

@@ -53,6 +53,7 @@ class Sink:
         self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) if log else None
         self.doors: dict[tuple[str, str], Callable[[Scope, bytes], Answer]] = {
             ("POST", "/send"): lambda scope, body: self.take(body),
+            ("GET", "/health"): lambda scope, body: _json({"accepted": self.book.counts.accepted}),
             ("GET", "/stats"): lambda scope, body: _json(self.stats()),
             ("POST", "/lookup"): lambda scope, body: self.look_up(body),
             ("GET", "/messages"): self.show_messages,

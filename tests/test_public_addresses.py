@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from app.config import EVERYWHERE
 from app.errors import ProviderDown, ProviderRefusesUs
 from app.providers.http import Http
-from app.providers.public import EVERYWHERE, is_public, resolve_public, resolver
+from app.providers.public import is_public, resolve_public, resolver
 from app.providers.smtp_line import Login, open_line
 
 PRIVATE = (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.errors import Invalid
 from app.providers.address import Address, Reader, certificates, one_of, read_address, tls_context
+from app.providers.http import Answer, Http
+from app.providers.public import Resolve
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 COMMON: Final[Mapping[str, Reader]] = {"tls": one_of("none"), "ca": certificates}
@@ -22,6 +24,19 @@ class Account:
     key: str = field(repr=False)
     context: ssl.SSLContext | None = field(repr=False)
     options: Mapping[str, Any]
+    resolve: Resolve | None = field(default=None, repr=False)
+
+    def http(self, path: str) -> Http:
+        """Calls to one path below the base."""
+        return Http(self.base + path, self.context, self.resolve)
+
+    def ask(self, path: str, headers: Sequence[tuple[bytes, bytes]], until: float) -> Answer:
+        """One GET over a connection of its own; raises ProviderError."""
+        http = self.http(path)
+        try:
+            return http.get("", headers, until)
+        finally:
+            http.close()
 
 
 def read_account(url: str, known: Mapping[str, Reader], example: str) -> Account:
@@ -37,7 +52,7 @@ def read_account(url: str, known: Mapping[str, Reader], example: str) -> Account
     if not key.isascii() or not key.isprintable() or " " in key:
         raise Invalid.one("url", "The API key has characters in it that no key has.")
     base, context = reached(address)
-    return Account(base=base, key=key, context=context, options=address.options)
+    return Account(base, key, context, address.options, address.resolve)
 
 
 def reached(address: Address) -> tuple[str, ssl.SSLContext | None]:

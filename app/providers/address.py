@@ -6,17 +6,22 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from app.errors import Invalid
+from app.providers.public import Resolve, resolve_public
 
 Reader = Callable[[str], Any]
+CONFINED: Final = " public"  # a blank: no URL that is read can end like this by itself
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One account at one provider. `options` holds only the names its provider knows, already of their types."""
+    """One account at one provider. `options` holds only the names its provider knows, already of their types.
+
+    `resolve` says which addresses of the host may be connected to; None: all of them (app.providers.public).
+    """
 
     scheme: str
     host: str
@@ -25,6 +30,7 @@ class Address:
     password: str
     path: str
     options: Mapping[str, Any]
+    resolve: Resolve | None = None
 
     def __repr__(self) -> str:  # never the credentials, wherever it is printed
         return f"Address({self.scheme}://{self.host}:{self.port})"
@@ -33,8 +39,10 @@ class Address:
 def read_address(url: str, known: Mapping[str, Reader]) -> Address:
     """The URL's parts; options are read by `known`, whose readers raise ValueError with what they want.
 
-    Raises Invalid, pointer "url", with a sentence that never repeats the credentials.
+    A URL that is `confined` gives an address that is. Raises Invalid, pointer "url", with a sentence that never repeats
+    the credentials.
     """
+    public, url = is_confined(url), freed(url)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -48,19 +56,45 @@ def read_address(url: str, known: Mapping[str, Reader]) -> Address:
         if name not in known or name in read:
             offer = f"known ones are {', '.join(known)}" if known else "there are none"
             raise Invalid.one("url", f"The option {name!r} is unknown or given twice; {offer}.")
+        if public and known[name] is certificates:
+            raise Invalid.one("url", f"Only who runs Millrace may name a file: leave out {name}.")
         try:
             read[name] = known[name](value)
         except ValueError as error:
             raise Invalid.one("url", f"The option {name}={value!r}: {error}.") from None
     return Address(
         scheme=parts.scheme.lower(),
-        host=_host(parts.hostname),
+        host=read_host(parts.hostname),
         port=port,
         user=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         path=parts.path,
         options=read,
+        resolve=resolve_public if public else None,
     )
+
+
+def confined(url: str) -> str:
+    """The URL of somebody who does not run this machine: only public addresses are reached by it, and no file read.
+
+    It travels with the URL, so that nobody who opens the pool can forget it; and at its very end, whatever was typed
+    before it, so that nothing typed can hide it.
+    """
+    return url + CONFINED
+
+
+def freed(url: str) -> str:
+    """The URL as it was typed."""
+    return url.removesuffix(CONFINED)
+
+
+def is_confined(url: str) -> bool:
+    return url.endswith(CONFINED)
+
+
+def host_of(url: str) -> str:
+    """The host's name in a URL that can be read, in small letters."""
+    return read_host(urlsplit(freed(url)).hostname or "")
 
 
 def shown(url: str) -> str:
@@ -107,7 +141,8 @@ def tls_context(ca: str | None) -> ssl.SSLContext:
         raise Invalid.one("url", f"The option ca={ca!r} cannot be read: {error}.") from None
 
 
-def _host(name: str) -> str:
+def read_host(name: str) -> str:
+    """The name as it is asked for (IDNA). Raises Invalid, pointer "url"."""
     try:
         return name if name.isascii() else name.encode("idna").decode("ascii")
     except UnicodeError:

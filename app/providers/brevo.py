@@ -17,10 +17,10 @@ from uuid import UUID
 import orjson
 
 from app.errors import ProviderDown, ProviderRefusesUs
-from app.mail import Accepted, Batch, Capabilities, Kind, Letter, Outcome, Unsure
+from app.mail import Accepted, Batch, Capabilities, Checked, Kind, Letter, Outcome, Unsure
 from app.providers.account import Account, read_account
 from app.providers.halving import halve
-from app.providers.http import Answer, Http
+from app.providers.http import Answer
 from app.providers.ids import ids_of, unsubscribe_headers
 from app.providers.refusal import REFUSED, Meant, code_of, judge_code, making_sense
 
@@ -54,7 +54,8 @@ class Brevo:
     """One account at Brevo: `brevo://:KEY@api.brevo.com`."""
 
     def __init__(self, account: Account, *, deadline: float) -> None:
-        self.http = Http(f"{account.base}/v3/smtp/email", account.context)
+        self.account = account
+        self.http = account.http("/v3/smtp/email")
         self.headers = (
             (b"accept", b"application/json"),
             (b"content-type", b"application/json"),
@@ -84,6 +85,19 @@ class Brevo:
     def look_up(self, handoff_id: int, key: UUID, lead_ids: Sequence[int]) -> dict[int, Kind]:
         """Brevo's log of events names addresses and none of our ids."""
         return {}
+
+    def check(self) -> Checked:
+        """The account behind the key, and its credits for email; raises ProviderError."""
+        answer = self.account.ask("/v3/account", self.headers, monotonic() + self.deadline)
+        judge_code(answer, _code(answer), CODES, _wait(answer))
+        with making_sense(answer):
+            told = orjson.loads(answer.body)
+            plans = [plan for plan in told["plan"] if plan["type"] != "sms"]
+            left = [f"{plan['type']}: {int(plan['credits']):,} emails left" for plan in plans if "credits" in plan]
+            enabled = (told.get("relay") or {}).get("enabled", True)
+        if not enabled:
+            raise ProviderRefusesUs("Brevo has not switched on transactional email for this account: ask for it there.")
+        return Checked(f"Brevo knows this API key{' (' + '; '.join(left)[:200] + ')' if left else ''}.")
 
     def close(self) -> None:
         self.http.close()

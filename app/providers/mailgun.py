@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from time import monotonic
 from typing import Any, Final
@@ -18,11 +19,11 @@ from uuid import UUID
 
 import orjson
 
-from app.errors import Invalid, ProviderDown, ProviderRefusesUs
-from app.mail import Accepted, Batch, Capabilities, Kind, Letter, Outcome
+from app.errors import Invalid, ProviderDown, ProviderRefusesUs, ProviderUnsure
+from app.mail import Accepted, Batch, Capabilities, Checked, Kind, Letter, Outcome
 from app.providers.account import Account, read_account
 from app.providers.halving import CallRefused, halve
-from app.providers.http import Answer, Http
+from app.providers.http import Answer
 from app.providers.ids import ids_of, mailbox, unsubscribe_headers
 from app.providers.refusal import REFUSED, Meant, Row, judge_words, making_sense
 from app.providers.variables import template
@@ -34,6 +35,7 @@ DOMAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*\.[A-Za-z0-9-]+")
 # What may be taken for a placeholder of Mailgun's own (%recipient.x%, %unsubscribe_url%), or melt into one of ours.
 LIKE_OURS: Final = re.compile(r"\A%|%\Z|%(?=[\w.:-]+%)")
 
+MISSING: Final = "parameter is missing"
 HOURLY: Final = Meant(ProviderDown, "Mailgun takes no more for this hour: ask it for a higher limit.", 600.0)
 ROWS: Final[Sequence[Row]] = (
     (0, "recipient limit exceeded", HOURLY),
@@ -65,8 +67,9 @@ class Mailgun:
     """One sending domain: `mailgun://:KEY@api.mailgun.net/DOMAIN`, or `@api.eu.mailgun.net`."""
 
     def __init__(self, account: Account, *, deadline: float) -> None:
-        root, _, domain = account.base.rpartition("/")
-        self.http = Http(f"{root.removesuffix('/v3')}/v3/{domain}/messages", account.context)
+        root, _, self.domain = account.base.rpartition("/")
+        self.account = replace(account, base=root.removesuffix("/v3"))
+        self.http = self.account.http(f"/v3/{self.domain}/messages")
         self.authorization = b"Basic " + b64encode(f"api:{account.key}".encode())
         self.deadline = deadline
         self.capabilities = Capabilities(batch=BATCH, distinct_body=False)
@@ -92,6 +95,29 @@ class Mailgun:
     def look_up(self, handoff_id: int, key: UUID, lead_ids: Sequence[int]) -> dict[int, Kind]:
         """Mailgun's events cannot be asked for by our ids."""
         return {}
+
+    def check(self) -> Checked:
+        """Ask to send nothing, and be told that a field is missing: a key that may only send can prove no more.
+
+        What an account's key may read of the domain comes with it. Raises ProviderError.
+        """
+        until = monotonic() + self.deadline
+        headers = ((b"authorization", self.authorization), (b"user-agent", b"millrace"))
+        form = (b"content-type", b"application/x-www-form-urlencoded")
+        answer = self.http.post(b"o%3Atestmode=yes", (*headers, form), until)
+        if answer.status != 400 or MISSING not in _said(answer):
+            judge_words(answer, ROWS, _said(answer))
+            read_reply(answer)
+            raise ProviderUnsure("Mailgun took an email that has neither sender nor reader.", answer.raw)
+        said = f"Mailgun knows this key, and it may send for {self.domain}."
+        answer = self.account.ask(f"/v4/domains/{self.domain}", headers, until)
+        if answer.status != 200:  # a domain's sending key may not look
+            return Checked(said)
+        with making_sense(answer):
+            state = str(orjson.loads(answer.body)["domain"]["state"])[:40]
+        if state != "active":
+            raise ProviderRefusesUs(f"Mailgun says that {self.domain} is {state}: finish its DNS records there.")
+        return Checked(f"{said} The domain is verified.")
 
     def close(self) -> None:
         self.http.close()

@@ -14,10 +14,9 @@ from uuid import UUID
 import orjson
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs
-from app.mail import Accepted, Batch, Capabilities, Deferred, Kind, Letter, Outcome, Refused, Unsure
+from app.mail import Accepted, Batch, Capabilities, Checked, Deferred, Kind, Letter, Outcome, Refused, Unsure
 from app.providers.account import Account, read_account
 from app.providers.halving import CallRefused, blame_us, halve
-from app.providers.http import Http
 from app.providers.ids import ids_of, mailbox, our_id, unsubscribe_headers
 from app.providers.refusal import REFUSED, Meant, judge, making_sense
 
@@ -59,8 +58,9 @@ class Postmark:
 
     def __init__(self, account: Account, *, deadline: float) -> None:
         self.stream = account.options.get("stream", "broadcast")
-        self.sends = Http(f"{account.base}/email/batch", account.context)
-        self.questions = Http(f"{account.base}/messages/outbound", account.context)
+        self.account = account
+        self.sends = account.http("/email/batch")
+        self.questions = account.http("/messages/outbound")
         self.headers = (
             (b"accept", b"application/json"),
             (b"content-type", b"application/json"),
@@ -98,6 +98,29 @@ class Postmark:
             # Another installation that sends through this server may count to the same numbers, not to the same key.
             known = {our_id(ids.get("lead")) for ids in found if ids.get("key") == key.hex}
         return dict.fromkeys(sorted(known & asked), Kind.SENT)
+
+    def check(self) -> Checked:
+        """The server behind the token, and its stream; raises ProviderError."""
+        until = monotonic() + self.deadline
+        answer = judge(self.account.ask("/server", self.headers, until), CODES, "ErrorCode")
+        with making_sense(answer):
+            server = orjson.loads(answer.body)
+            name, sandbox = str(server["Name"])[:80], server.get("DeliveryType") == "Sandbox"
+        answer = self.account.ask(f"/message-streams/{self.stream}", self.headers, until)
+        if answer.status in (404, 422):
+            raise ProviderRefusesUs(f"The server “{name}” has no stream {self.stream}: name one of its streams.")
+        judge(answer, CODES, "ErrorCode")
+        with making_sense(answer):
+            stream = orjson.loads(answer.body)
+            if stream.get("ArchivedAt") or stream["MessageStreamType"] == "Inbound":
+                raise ProviderRefusesUs(f"The stream {self.stream} cannot send: name another one.")
+            handling = (stream.get("SubscriptionManagementConfiguration") or {}).get("UnsubscribeHandlingType")
+        said = f"Postmark knows this token: the server “{name}”, the stream {self.stream}."
+        if sandbox:
+            said += " The server is a sandbox: it delivers nothing."
+        if handling == "Postmark":
+            said += " Set the stream's unsubscribe handling to Custom: as it is, Postmark adds a link beside ours."
+        return Checked(said)
 
     def close(self) -> None:
         self.sends.close()

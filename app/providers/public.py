@@ -13,13 +13,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from time import monotonic
 from typing import Final
 
+from app.config import EVERYWHERE
 from app.errors import ProviderDown, ProviderRefusesUs
 
 # (host, port) -> its addresses, written as numbers; raises ProviderError.
 Resolve = Callable[[str, int], list[str]]
 
 CONNECT: Final = 5.0  # seconds for one address to answer
-EVERYWHERE: Final = "*"  # among the hosts that an operator allows: all of them
 NOT_PUBLIC_4: Final = tuple(
     IPv4Network(each)
     for each in (

@@ -13,12 +13,11 @@ from uuid import UUID
 import orjson
 
 from app.errors import ProviderDown, ProviderRefusesUs, ProviderUnsure
-from app.mail import Accepted, Batch, Capabilities, Kind, Outcome, Refused
+from app.mail import Accepted, Batch, Capabilities, Checked, Kind, Outcome, Refused
 from app.providers.account import Account, read_account
 from app.providers.halving import blame_us, halve
-from app.providers.http import Http
 from app.providers.ids import ids_of, mailbox, unsubscribe_headers
-from app.providers.refusal import REFUSED, Meant, judge, making_sense
+from app.providers.refusal import REFUSED, Meant, code_of, judge, making_sense
 
 BATCH: Final = 100  # emails
 KEY_LIVES: Final = 24 * 3600.0  # seconds
@@ -55,7 +54,8 @@ class Resend:
     """One team at Resend: `resend://:KEY@api.resend.com`."""
 
     def __init__(self, account: Account, *, deadline: float) -> None:
-        self.http = Http(f"{account.base}/emails/batch", account.context)
+        self.account = account
+        self.http = account.http("/emails/batch")
         self.headers = (
             (b"content-type", b"application/json"),
             (b"authorization", b"Bearer " + account.key.encode()),
@@ -84,6 +84,20 @@ class Resend:
     def look_up(self, handoff_id: int, key: UUID, lead_ids: Sequence[int]) -> dict[int, Kind]:
         """Resend can search by no id of ours; a lost call is made again under its key instead."""
         return {}
+
+    def check(self) -> Checked:
+        """The team's domains, where the key may read them; raises ProviderError."""
+        answer = self.account.ask("/domains", self.headers, monotonic() + self.deadline)
+        if answer.status == 401 and code_of(answer, "name") == "restricted_api_key":
+            return Checked("Resend knows this key. It may do nothing but send, which is enough.")
+        judge(answer, CODES, "name")
+        with making_sense(answer):
+            domains = orjson.loads(answer.body)["data"]
+            ready = [str(each["name"])[:80] for each in domains if each["status"] == "verified"]
+        if not ready:
+            raise ProviderRefusesUs("Resend knows this key, and no domain is verified yet: verify the sender's there.")
+        more = f" and {len(ready) - 3} more" if len(ready) > 3 else ""
+        return Checked(f"Resend knows this key. Verified domains: {', '.join(ready[:3])}{more}.")
 
     def close(self) -> None:
         self.http.close()

@@ -18,12 +18,12 @@ from uuid import UUID
 import orjson
 
 from app.errors import ProviderRefusesUs, ProviderUnsure
-from app.mail import Accepted, Batch, Capabilities, Kind, Letter, Outcome, Parts
+from app.mail import Accepted, Batch, Capabilities, Checked, Kind, Letter, Outcome, Parts
 from app.providers.account import Account, read_account
 from app.providers.halving import CallRefused, halve
-from app.providers.http import Answer, Http
+from app.providers.http import Answer
 from app.providers.ids import ids_of, unsubscribe_headers
-from app.providers.refusal import REFUSED, Meant, Row, judge_words
+from app.providers.refusal import REFUSED, Meant, Row, judge_words, making_sense
 from app.providers.variables import template
 
 BATCH: Final = 1000  # personalizations
@@ -65,7 +65,8 @@ class SendGrid:
     """One account: `sendgrid://:KEY@api.sendgrid.com`, or `@api.eu.sendgrid.com`."""
 
     def __init__(self, account: Account, *, deadline: float) -> None:
-        self.http = Http(f"{account.base}/v3/mail/send", account.context)
+        self.account = account
+        self.http = account.http("/v3/mail/send")
         self.headers = (
             (b"authorization", f"Bearer {account.key}".encode()),
             (b"content-type", b"application/json"),
@@ -93,6 +94,25 @@ class SendGrid:
     def look_up(self, handoff_id: int, key: UUID, lead_ids: Sequence[int]) -> dict[int, Kind]:
         """SendGrid sells its search of messages apart, and finds them late: nobody asks it."""
         return {}
+
+    def check(self) -> Checked:
+        """The key's rights, and the credits where it may read them; raises ProviderError."""
+        until = monotonic() + self.deadline
+        answer = self.account.ask("/v3/scopes", self.headers, until)
+        judge_words(answer, ROWS, _said(answer))
+        with making_sense(answer):
+            scopes = frozenset(orjson.loads(answer.body)["scopes"])
+        if "mail.send" not in scopes:
+            raise ProviderRefusesUs("SendGrid knows this API key, which may not send: give it the right “Mail Send”.")
+        said = "SendGrid knows this API key, and it may send."
+        if "user.credits.read" not in scopes:
+            return Checked(said)
+        answer = self.account.ask("/v3/user/credits", self.headers, until)
+        if answer.status != 200:  # some plans have no credits
+            return Checked(said)
+        with making_sense(answer):
+            told = orjson.loads(answer.body)
+            return Checked(f"{said} {int(told['remain']):,} of {int(told['total']):,} credits are left.")
 
     def close(self) -> None:
         self.http.close()

@@ -21,16 +21,17 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from app.errors import Invalid
-from app.mail import Batch, Capabilities, Kind, Letter, Outcome, Parts
+from app.mail import Batch, Capabilities, Checked, Kind, Letter, Outcome, Parts
 from app.providers import variables
 from app.providers.account import COMMON, Account, reached
 from app.providers.address import read_address
 from app.providers.halving import CallRefused, halve
-from app.providers.http import Http
 from app.providers.ids import ids_of, unsubscribe_headers
 from app.providers.refusal import judge_code, making_sense
-from app.providers.ses_replies import CODES, error_code, read_reply
+from app.providers.ses_replies import CODES, NO_RIGHT, error_code, read_account, read_reply
 
+SEND: Final = "/v2/email/outbound-bulk-emails"
+ACCOUNT: Final = "/v2/email/account"
 BATCH: Final = 50  # recipients of a call
 LARGEST: Final = 1_000_000  # bytes of a call with an inline template
 LARGEST_DATA: Final = 262_144  # characters of one letter's variables
@@ -44,17 +45,21 @@ RUN: Final = re.compile(r"[{}\\]+")
 
 @dataclass(frozen=True, slots=True)
 class SesAccount:
-    """An access key of IAM, and the region that it speaks to; `account.key` is the secret one."""
+    """An access key of IAM, and the region that it speaks to; `account.key` is the secret one.
+
+    `token` is the session's, where the key is a temporary one (it begins with ASIA), and ends with it.
+    """
 
     account: Account
     key_id: str
     region: str
     configuration_set: str = field(default="")
+    token: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls, url: str) -> SesAccount:
         """Raises Invalid, pointer "url"."""
-        address = read_address(url, {**COMMON, "configuration_set": _name, "region": _name})
+        address = read_address(url, {**COMMON, "configuration_set": _name, "region": _name, "token": _token})
         if not address.user or not address.password:
             raise Invalid.one("url", f"The URL needs an access key's id and its secret: {EXAMPLE}.")
         found = HOST.fullmatch(address.host)
@@ -63,10 +68,11 @@ class SesAccount:
             raise Invalid.one("url", "This host names no region: say which one, like region=eu-west-1.")
         base, context = reached(address)
         return cls(
-            account=Account(base, address.password, context, address.options),
+            account=Account(base, address.password, context, address.options, address.resolve),
             key_id=address.user,
             region=region,
             configuration_set=address.options.get("configuration_set", ""),
+            token=address.options.get("token"),
         )
 
 
@@ -74,9 +80,9 @@ class Ses:
     """One account in one region, with the configuration set whose events are told."""
 
     def __init__(self, account: SesAccount, *, deadline: float) -> None:
-        self.url = f"{account.account.base}/v2/email/outbound-bulk-emails"
-        self.http = Http(self.url, account.account.context)
-        self.signer = SigV4Auth(Credentials(account.key_id, account.account.key), "ses", account.region)
+        self.account = account.account
+        self.http = self.account.http(SEND)
+        self.signer = SigV4Auth(Credentials(account.key_id, self.account.key, account.token), "ses", account.region)
         self.configuration_set = account.configuration_set
         self.deadline = deadline
         self.capabilities = Capabilities(batch=BATCH, distinct_body=False)
@@ -89,7 +95,7 @@ class Ses:
 
         def call(part: Batch) -> list[Outcome]:
             body = write_call(part, self.configuration_set)
-            answer = self.http.post(body, self._signed(body), until)
+            answer = self.http.post(body, self._signed("POST", SEND, body), until)
             judge_code(answer, error_code(answer), CODES)
             with making_sense(answer):
                 return read_reply(orjson.loads(answer.body)["BulkEmailEntryResults"], len(part.letters))
@@ -100,13 +106,27 @@ class Ses:
         """SES knows no such question: its events tell, or nobody."""
         return {}
 
+    def check(self) -> Checked:
+        """The account's quota, and whether it may send; raises ProviderError."""
+        answer = self.account.ask(ACCOUNT, self._signed("GET", ACCOUNT, b""), monotonic() + self.deadline)
+        code = error_code(answer)
+        if answer.status == 403 and code in NO_RIGHT:  # said only after the signature was found good
+            return Checked(
+                "AWS knows this access key. It may not read the account's quota (in IAM: ses:GetAccount), so only an "
+                "email shows whether it may send: send a test."
+            )
+        judge_code(answer, code, CODES)
+        with making_sense(answer):
+            return read_account(orjson.loads(answer.body))
+
     def close(self) -> None:
         self.http.close()
 
-    def _signed(self, body: bytes) -> list[tuple[bytes, bytes]]:
+    def _signed(self, method: str, path: str, body: bytes) -> list[tuple[bytes, bytes]]:
         """Signature Version 4; the Host that is signed is the one that `Http` sends."""
-        headers = {"Host": urlsplit(self.url).netloc, "Content-Type": "application/json"}
-        request = AWSRequest("POST", self.url, headers=headers, data=body)
+        url = self.account.base + path
+        headers = {"Host": urlsplit(url).netloc, "Content-Type": "application/json"}
+        request = AWSRequest(method, url, headers=headers, data=body)
         self.signer.add_auth(request)
         signed = [(name.lower().encode(), str(value).encode()) for name, value in request.headers.items()]
         return [each for each in signed if each[0] != b"host"] + [(b"user-agent", b"millrace")]
@@ -174,6 +194,12 @@ def _escape(static: str) -> str:
         return "".join(f"{{{{{SIGNS[sign]}}}}}" for sign in run)
 
     return RUN.sub(protect, static)
+
+
+def _token(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9+/=_.-]{16,4096}", value):
+        raise ValueError("a session token, with + as %2B and / as %2F")
+    return value
 
 
 def _name(value: str) -> str:

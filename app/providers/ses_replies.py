@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs
-from app.mail import Accepted, Deferred, Outcome, Refused, Unsure
+from app.mail import Accepted, Checked, Deferred, Outcome, Refused, Unsure
 from app.providers.halving import blame_us
 from app.providers.http import Answer
 from app.providers.refusal import REFUSED, Meant
@@ -60,6 +60,7 @@ CODES: Final[Mapping[str, Meant]] = {
     "ExpiredTokenException": KEY,
     "RequestExpired": CLOCK,
 }
+NO_RIGHT: Final = frozenset({"AccessDeniedException", "AccessDenied"})
 SAID: Final = {
     "daily message quota": "daily quota",
     "not verified": "unverified",
@@ -98,6 +99,23 @@ def error_code(answer: Answer) -> str:
             return code
     name = answer.headers.get("x-amzn-errortype") or str(told.get("__type", told.get("code", "")))
     return name.partition(":")[0].rpartition("#")[2].strip()
+
+
+def read_account(told: Mapping[str, Any]) -> Checked:
+    """What GetAccount says. Raises ProviderRefusesUs where it may not send, KeyError and the like for nonsense."""
+    if told["EnforcementStatus"] == "SHUTDOWN":
+        raise _error(SUSPENDED, "")
+    if not told["SendingEnabled"]:
+        raise _error(PAUSED, "")
+    quota = told["SendQuota"]
+    most, sent, rate = (float(quota[name]) for name in ("Max24HourSend", "SentLast24Hours", "MaxSendRate"))
+    limit = "no limit for 24 hours" if most < 0 else f"{sent:,.0f} of {most:,.0f} emails of the last 24 hours are used"
+    said = f"AWS knows this access key: {limit}, {rate:,.0f} a second at most."
+    if not told["ProductionAccessEnabled"]:
+        said += " The account is still in the sandbox: it sends to verified addresses only."
+    if told["EnforcementStatus"] == "PROBATION":
+        said += " It is on probation: look in SES's console why."
+    return Checked(said)
 
 
 def read_reply(results: Any, expected: int) -> list[Outcome]:

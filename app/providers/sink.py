@@ -17,6 +17,7 @@ from app.mail import (
     Batch,
     Bounce,
     Capabilities,
+    Checked,
     Deferred,
     Kind,
     Letter,
@@ -30,6 +31,7 @@ from app.providers import standard
 from app.providers.address import Address, certificates, count, read_address, tls_context
 from app.providers.halving import halve
 from app.providers.http import Http, taken
+from app.providers.refusal import making_sense
 
 OPTIONS = {
     "batch": count(1, 1000),
@@ -81,8 +83,9 @@ class Sink:
         host = f"[{address.host}]" if ":" in address.host else address.host
         port = f":{address.port}" if address.port else ""
         context = tls_context(address.options.get("ca")) if scheme == "https" else None
-        self.http = Http(f"{scheme}://{host}{port}/send", context)
-        self.questions = Http(f"{scheme}://{host}{port}/lookup", context)
+        self.http = Http(f"{scheme}://{host}{port}/send", context, address.resolve)
+        self.questions = Http(f"{scheme}://{host}{port}/lookup", context, address.resolve)
+        self.health = Http(f"{scheme}://{host}{port}/health", context, address.resolve)
         self.deadline = deadline
         self.capabilities = Capabilities(
             batch=address.options.get("batch", 50),
@@ -112,9 +115,17 @@ class Sink:
             raise ProviderUnsure(f"The answer makes no sense ({type(error).__name__}: {error}).", answer.raw) from error
         return {lead: kind for lead, kind in known.items() if lead in asked}
 
+    def check(self) -> Checked:
+        """Whether it is one; raises ProviderError."""
+        answer = taken(self.health.get("", HEADERS, monotonic() + self.deadline))
+        with making_sense(answer):
+            emails = int(orjson.loads(answer.body)["accepted"])
+        return Checked(f"The sink answers. It has taken {emails:,} emails, and delivered none, as always.")
+
     def close(self) -> None:
         self.http.close()
         self.questions.close()
+        self.health.close()
 
 
 def write_call(batch: Batch) -> bytes:
