@@ -13,9 +13,10 @@ from typing import Any
 from sqlalchemy import text
 
 from app.config import Settings
-from app.flows import finish, launch, reconcile, repeat, rescue, send_range, settle, steer
+from app.flows import finish, launch, reconcile, repeat, rescue, resolve, send_range, settle, steer
 from app.flows.answers import Answer
 from app.flows.compose import Composer
+from app.flows.resolve import Evidence
 from app.flows.send_range import Page
 from app.mail import OUTCOMES, Letter
 from app.models import campaign, ledger, outbox, unknown
@@ -53,6 +54,7 @@ SELECT (SELECT state FROM campaign) AS state,
        EXISTS (SELECT FROM outbox WHERE state = 'leased') AS leased,
        EXISTS (SELECT FROM outbox WHERE state = 'ready' AND due_at > now())
            OR EXISTS (SELECT FROM pool WHERE state = 'paused') AS waiting,
+       (SELECT count(*) > 1 FROM pool) AS two_pools,
        EXISTS (SELECT FROM outbox WHERE deferred_since IS NOT NULL AND state = 'ready') AS put_off,
        EXISTS (SELECT FROM handoff) AS handed_over,
        EXISTS (SELECT FROM handoff WHERE unknown_since IS NOT NULL) AS unknown,
@@ -93,14 +95,19 @@ class House:
         for runtime in (*self.workers, self.clock):
             runtime.close()
 
-    def furnish(self, idempotent_for: float) -> None:
-        """A new provider, and a campaign to seven leads that was just launched."""
+    def furnish(self, idempotent_for: float, second: bool) -> None:
+        """A new provider, and a campaign to seven leads that was just launched; perhaps with a second pool.
+
+        Both pools speak with the same stranger, who knows the truth of both: its moods break one or the other.
+        """
         with self.clock.db.begin() as conn:
             conn.execute(text("TRUNCATE organisation, lead, handoff RESTART IDENTITY CASCADE"))
             conn.execute(text("DELETE FROM event"))
         self.world: World = world.build(
             self.clock.db, secret_key=self.clock.settings.secret_key, leads=LEADS, batch=BATCH
         )
+        if second:
+            self._add_second_pool()
         self.provider = Stranger(idempotent_for)
         self.hands: list[Hand | None] = [None, None]
         self.asked: Counter[int] = Counter()  # how often somebody knowingly asked to send to a lead again
@@ -111,13 +118,32 @@ class House:
         self.open_account()
         launch.launch(self.clock, self.world.organisation_id, self.world.campaign_id)
 
+    def _add_second_pool(self) -> None:
+        self.run(
+            "INSERT INTO pool (organisation_id, name, provider, url, shown_url, batch)"
+            " SELECT organisation_id, 'Second', provider, url, shown_url, batch FROM pool"
+        )
+        self.run("UPDATE sender SET second_pool_id = (SELECT max(id) FROM pool)")
+
     def open_account(self) -> None:
-        """The pool speaks with the provider; another account than before knows no key of it."""
+        """The pools speak with the provider; another account than before knows no key of it."""
         self.provider.kept.clear()
-        url = self.clock.vault.encrypt("sink+http://127.0.0.1:9")
-        self.run("UPDATE pool SET url = :url", url=url)
-        for runtime in (*self.workers, self.clock):
-            runtime._providers[url] = self.provider
+        for (pool_id,) in self.ask("SELECT id FROM pool"):
+            url = self.clock.vault.encrypt("sink+http://127.0.0.1:9")
+            self.run("UPDATE pool SET url = :url WHERE id = :id", url=url, id=pool_id)
+            for runtime in (*self.workers, self.clock):
+                runtime._providers[url] = self.provider
+
+    def use_evidence(self, told: list[Evidence], *, wrong_pool: bool = False) -> int:
+        """Webhooks speak, each in the name of the pool that its call went through, or of another; how many told."""
+        pools = dict(map(tuple, self.ask("SELECT id, pool_id FROM handoff")))
+        known = 0
+        for pool_id in sorted({pools[each.handoff_id] for each in told}):
+            with self.clock.db.begin() as conn:
+                own = [each for each in told if pools[each.handoff_id] == pool_id]
+                named = pool_id % 2 + 1 if wrong_pool else pool_id
+                known += resolve.use_evidence(conn, named, own)
+        return known
 
     # -- Asking and telling the database -------------------------------------------------------------------------------
 

@@ -25,9 +25,10 @@ from hypothesis.stateful import (
 
 from app.config import Settings
 from app.errors import Conflict
-from app.flows import finish, look_up, pools, repeat, rescue, resolve, steer, unknowns
+from app.flows import finish, look_up, pools, repeat, rescue, steer, unknowns
 from app.flows.resolve import Evidence
 from app.mail import Kind
+from app.models import pool
 from tests import moves
 from tests.outbox_model import DAY, LEADS, House
 from tests.stranger import WHOLE, Mood
@@ -49,10 +50,10 @@ class Outbox(RuleBasedStateMachine):
 
     house: House
 
-    @initialize(keys=st.booleans(), pages=st.integers(0, 2), moods=FAIR)
-    def launch(self, keys: bool, pages: int, moods: list[Mood]) -> None:
+    @initialize(keys=st.booleans(), second=st.booleans(), pages=st.integers(0, 2), moods=FAIR)
+    def launch(self, keys: bool, second: bool, pages: int, moods: list[Mood]) -> None:
         """So many pages are sent already: from two on the campaign is handed over, most often with unknowns."""
-        self.house.furnish(DAY if keys else 0.0)
+        self.house.furnish(DAY if keys else 0.0, second)
         for _ in range(pages):
             self.a_worker_sends_a_page(0, moods)
 
@@ -149,8 +150,7 @@ class Outbox(RuleBasedStateMachine):
             Evidence(call, lead, Kind.REFUSED if dropped and lead in house.provider.dropped else Kind.SENT)
             for call, lead in said
         ]
-        with house.clock.db.begin() as conn:
-            resolve.use_evidence(conn, house.world.pool_id, told)
+        house.use_evidence(told)
 
     @precondition(lambda self: self.house.now.handed_over)
     @rule(which=ANY, lead_id=st.integers(1, LEADS + 1), pool=st.booleans())
@@ -160,11 +160,8 @@ class Outbox(RuleBasedStateMachine):
         if not calls:
             return
         handoff_id, lead_ids = calls[which % len(calls)]
-        pool_id = self.house.world.pool_id + pool
         if pool or lead_id not in lead_ids:
-            with self.house.clock.db.begin() as conn:
-                told = [Evidence(handoff_id, lead_id, Kind.SENT)]
-                assert resolve.use_evidence(conn, pool_id, told) == 0
+            assert self.house.use_evidence([Evidence(handoff_id, lead_id, Kind.SENT)], wrong_pool=pool) == 0
 
     @rule(lead_id=st.integers(1, LEADS), erase=st.booleans())
     def a_lead_is_suppressed(self, lead_id: int, erase: bool) -> None:
@@ -216,8 +213,7 @@ class Outbox(RuleBasedStateMachine):
         house.run("DELETE FROM pool_webhook")
         if arrive:
             house.run(
-                "INSERT INTO pool_webhook (pool_id, seen_at, handed_at, lags) VALUES (:id, now(), now(), '{1}')",
-                id=house.world.pool_id,
+                "INSERT INTO pool_webhook (pool_id, seen_at, handed_at, lags) SELECT id, now(), now(), '{1}' FROM pool"
             )
         resent = {row[0] for row in house.ask("SELECT unnest(lead_ids) FROM outbox WHERE resent AND run = 1")}
         second = {row[0] for row in house.ask("SELECT unnest(lead_ids) FROM outbox WHERE run > 1")}
@@ -253,9 +249,18 @@ class Outbox(RuleBasedStateMachine):
         self.house.run('UPDATE lead SET attributes = attributes || \'{"first_name": "Other"}\'')
 
     @precondition(lambda self: self.house.now.waiting)
-    @rule()
-    def a_person_lets_the_pool_send(self) -> None:
-        pools.resume_pool(self.house.clock, self.house.world.organisation_id, self.house.world.pool_id)
+    @rule(which=ANY)
+    def a_person_lets_a_pool_send(self, which: int) -> None:
+        found = self.house.ask("SELECT id FROM pool ORDER BY id")
+        pools.resume_pool(self.house.clock, self.house.world.organisation_id, found[which % len(found)][0])
+
+    @rule(which=ANY)
+    def a_person_pauses_a_pool(self, which: int) -> None:
+        """There is another only where the sender has two: else all of it would wait most of the time."""
+        if self.house.now.two_pools:
+            found = self.house.ask("SELECT id FROM pool ORDER BY id")
+            with self.house.clock.db.begin() as conn:
+                pool.pause(conn, found[which % len(found)][0], "by a person")
 
     @rule(day=st.booleans())
     def the_clock_finishes(self, day: bool) -> None:

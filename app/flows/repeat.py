@@ -75,7 +75,7 @@ Answered = Sequence[Outcome] | ProviderError | str  # a string says why the call
 def _begin(runtime: Runtime, call: Repeat, latest: float) -> Callable[[], Answered]:
     """Begin a call on another thread, not after `latest` (monotonic seconds); what is given waits for its answer."""
     with runtime.db.begin() as conn:
-        sending = campaign.load_sending(conn, call.campaign_id)
+        sending = campaign.load_sending(conn, call.campaign_id, call.pool_id)
     frozen = thaw(call.frozen)
     fault = _fault(sending, frozen, call, runtime.settings.lease)
     if fault is not None:
@@ -90,7 +90,7 @@ def _fault(sending: Sending, frozen: Frozen, call: Repeat, lease: float) -> str 
         return f"The call's key is no longer honoured: it is {call.age:,.0f} seconds old."
     if call.campaign_state == "cancelled" and call.age > CANCELLED_FOR:
         return "The campaign was cancelled."
-    if sending.pool_id != call.pool_id or account_of(sending.pool_url) != frozen.account:
+    if account_of(sending.pool_url) != frozen.account:
         return "Its pool speaks with another account now, which does not know the call's key."
     if sending.version != frozen.version:
         return "The content has changed since the call was made."

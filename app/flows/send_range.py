@@ -95,14 +95,23 @@ def _put_back_kept(runtime: Runtime) -> None:
 
 
 def claim(runtime: Runtime) -> Lease | None:
-    """Lease one due range of the campaign that is served least; None where nothing is due."""
+    """Lease one due range of the campaign that is served least, to go through one pool; None where nothing is due."""
     seconds = runtime.settings.lease
     with runtime.db.begin() as conn:
         for choice in campaign.pick(conn):
             if choice.probe and not pool.begin_probe(conn, choice.pool_id, seconds):
                 continue
-            most = choice.batch if choice.probe else outbox.WHOLE
-            lease = outbox.claim(conn, choice.campaign_id, runtime.id, seconds, most=most, probe=choice.probe)
+            most = choice.batch if choice.probe else choice.burst or outbox.WHOLE
+            lease = outbox.claim(
+                conn,
+                choice.campaign_id,
+                runtime.id,
+                seconds,
+                pool_id=choice.pool_id,
+                most=most,
+                probe=choice.probe,
+                limited=choice.limited,
+            )
             if lease is not None:
                 return lease
             if choice.probe:
@@ -113,8 +122,8 @@ def claim(runtime: Runtime) -> Lease | None:
 def load(runtime: Runtime, lease: Lease) -> Page:
     """A leased range with its campaign and its leads as they are now."""
     with runtime.db.begin() as conn:
-        sending = campaign.load_sending(conn, lease.campaign_id)
-        return Page(lease, sending, outbox.load_page(conn, sending.organisation_id, lease.lead_ids))
+        sending = campaign.load_sending(conn, lease.campaign_id, lease.pool_id)
+        return Page(lease, sending, outbox.load_page(conn, sending.organisation_id, lease.campaign_id, lease.lead_ids))
 
 
 def send(runtime: Runtime, page: Page) -> None:

@@ -84,7 +84,9 @@ def _write(conn: Connection, lease: Lease, sending: Sending, source: Source, tal
         outbox.settle(conn, lease, tally.counts)
         handoff.settle(conn, tally.settled)
         for wait, lead_ids in tally.later.items():
-            outbox.put_off(conn, lease.range_id, lead_ids, **wait._asdict())
+            # what a pool that is broken off did not take waits for it, or goes through the sender's other one at once
+            due = wait if tally.pause is None or wait.deferred else wait._replace(seconds=0.0)
+            outbox.put_off(conn, lease.range_id, lead_ids, **due._asdict())
         event.append(conn, source, tally.facts)
     _tell(conn, lease, sending, tally)
 

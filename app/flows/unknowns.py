@@ -12,6 +12,7 @@ lease has run out, a policy's step at the clock's next turn.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import psycopg
@@ -79,13 +80,14 @@ def send_failed_again(runtime: Runtime, organisation_id: int, campaign_id: int) 
 
 
 def can_ask(runtime: Runtime, campaign_id: int) -> bool:
-    """Whether the provider of a launched campaign can be asked afterwards what became of a call."""
+    """Whether a provider of a launched campaign's unknown calls can be asked afterwards what became of them."""
     with runtime.db.begin() as conn:
-        url = campaign.load_sending(conn, campaign_id).pool_url
-    try:
-        return runtime.provider(url).capabilities.lookup
-    except ConfigError:  # the pool's URL was encrypted under another key: nobody asks
-        return False
+        urls = unknown.pool_urls(conn, campaign_id)
+    for url in urls:
+        with suppress(ConfigError):  # a pool's URL was encrypted under another key: nobody asks there
+            if runtime.provider(url).capabilities.lookup:
+                return True
+    return False
 
 
 def apply_policies(runtime: Runtime) -> int:

@@ -189,16 +189,25 @@ def close_cancelled(conn: Connection, campaign_id: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A campaign with due ranges. `probe`: its pool was found down, and one batch may try whether it is back."""
+    """A campaign with due ranges, and a pool that they may go through now.
+
+    `probe`: the pool was found down, and one batch may try whether it is back. `limited`: it has limits; `burst` is the
+    most leads that its limit per second lets go at once, if it has one.
+    """
 
     campaign_id: int
     pool_id: int
     batch: int
     probe: bool
+    limited: bool = False
+    burst: int | None = None
 
 
 def pick(conn: Connection) -> list[Choice]:
-    """Campaigns with due ranges, the one that is served least for its weight first."""
+    """Campaigns with due ranges, the one that is served least for its weight first.
+
+    One whose sender's first pool may be tried, and whose second one sends, is there twice, the try first.
+    """
     return [Choice(*row) for row in conn.execute(SQL.pick)]
 
 
@@ -207,9 +216,9 @@ def reopen(conn: Connection, campaign_id: int, run: int) -> None:
     conn.execute(SQL.reopen, {"campaign_id": campaign_id, "run": run})
 
 
-def load_sending(conn: Connection, campaign_id: int) -> Sending:
-    """Identity, content version and pool of a campaign that was launched, and so has all of them."""
-    return Sending(*conn.execute(SQL.load_sending, {"campaign_id": campaign_id}).one())
+def load_sending(conn: Connection, campaign_id: int, pool_id: int | None = None) -> Sending:
+    """Identity and content version of a campaign that was launched, and the pool; None: its sender's first one."""
+    return Sending(*conn.execute(SQL.load_sending, {"campaign_id": campaign_id, "pool_id": pool_id}).one())
 
 
 def load_compiled(conn: Connection, campaign_id: int, variant: int) -> dict[str, Any]:

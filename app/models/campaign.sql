@@ -32,26 +32,50 @@ RETURNING before.state AS came_from
 
 -- Fair between campaigns: fewest leases held for its weight. Only open campaigns are looked at (a partial index), so the
 -- cost does not grow with how many were ever sent. Chance decides between equals, or all workers would meet at one.
--- A paused pool whose time has come is offered too: one batch may try whether its provider is back.
+-- A campaign goes through its sender's first pool while that sends, else through the second. A paused pool whose time has
+-- come is offered too, before the other: one batch may try whether its provider is back. One whose limit is used up is not.
 -- name: pick
-SELECT campaign.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS probe
-  FROM campaign
-  JOIN sender
-    ON sender.id = campaign.sender_id
+WITH waiting AS MATERIALIZED (
+    SELECT campaign.id, campaign.weight, sender.pool_id, sender.second_pool_id, first.state AS first_state,
+           random() AS lot
+      FROM campaign
+      JOIN sender
+        ON sender.id = campaign.sender_id
+      JOIN pool AS first
+        ON first.id = sender.pool_id
+     WHERE campaign.state = 'sending'
+)
+SELECT waiting.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS probe,
+       EXISTS (SELECT FROM pool_limit WHERE pool_limit.pool_id = pool.id) AS limited,
+       CASE WHEN whole.per_second IS NOT NULL THEN whole.burst END AS burst
+  FROM waiting
+ CROSS JOIN LATERAL (VALUES (1, waiting.pool_id), (2, waiting.second_pool_id)) AS way (place, pool_id)
   JOIN pool
-    ON pool.id = sender.pool_id
- WHERE campaign.state = 'sending'
+    ON pool.id = way.pool_id
+  LEFT JOIN pool_limit AS whole
+    ON whole.pool_id = pool.id
+   AND whole.receiver = ''
+ WHERE (way.place = 1 OR waiting.first_state <> 'active')
    AND (pool.state = 'active'
         OR (pool.resume_at <= now() AND (pool.probe_until IS NULL OR pool.probe_until < now())))
+   AND (whole.paced_until IS NULL OR whole.paced_until <= now())
    AND EXISTS (
            SELECT FROM outbox
-            WHERE outbox.campaign_id = campaign.id
+            WHERE outbox.campaign_id = waiting.id
               AND outbox.state = 'ready'
               AND outbox.due_at <= now()
+              AND (outbox.waits_for IS NULL
+                   OR NOT EXISTS (
+                          SELECT FROM pool_limit
+                           WHERE pool_limit.pool_id = pool.id
+                             AND pool_limit.receiver = outbox.waits_for
+                             AND pool_limit.paced_until > now()
+                      ))
        )
- ORDER BY (SELECT count(*) FROM outbox WHERE outbox.campaign_id = campaign.id AND outbox.state = 'leased')
-          / campaign.weight,
-          random()
+ ORDER BY (SELECT count(*) FROM outbox WHERE outbox.campaign_id = waiting.id AND outbox.state = 'leased')
+          / waiting.weight,
+          waiting.lot,
+          way.place
  LIMIT 20
 
 -- name: load_sending
@@ -66,7 +90,7 @@ SELECT campaign.id, campaign.organisation_id, campaign.owner_id, campaign.name,
   JOIN sender
     ON sender.id = campaign.sender_id
   JOIN pool
-    ON pool.id = sender.pool_id
+    ON pool.id = coalesce(CAST(:pool_id AS smallint), sender.pool_id)
  WHERE campaign.id = :campaign_id
 
 -- name: load_compiled

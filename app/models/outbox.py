@@ -44,7 +44,10 @@ class Lease:
     put_off_for: float  # seconds since the provider first put these leads off; 0 where it never did
     position: int
     lead_ids: list[int]
+    waits_for: str | None = None  # all of them go to this receiver, and waited for its limit
+    pool_id: int | None = None  # the pool that they go through; None: the sender's first
     probe: bool = False  # it tries whether its pool's provider is back
+    limited: bool = False  # the pool has limits
 
 
 class PageLead(NamedTuple):
@@ -91,20 +94,29 @@ class Progress:
 
 
 def claim(
-    conn: Connection, campaign_id: int, owner: UUID, lease: float, *, most: int = WHOLE, probe: bool = False
+    conn: Connection,
+    campaign_id: int,
+    owner: UUID,
+    lease: float,
+    *,
+    pool_id: int | None = None,
+    most: int = WHOLE,
+    probe: bool = False,
+    limited: bool = False,
 ) -> Lease | None:
-    """Take the campaign's oldest due range for `lease` seconds; None where every due one is taken.
+    """Take the campaign's oldest due range for `lease` seconds, to go through a pool; None where every one is taken.
 
     The page is at most `most` leads of it.
     """
-    values = {"campaign_id": campaign_id, "owner": owner, "lease": lease, "most": most}
+    values = {"campaign_id": campaign_id, "owner": owner, "lease": lease, "most": most, "pool_id": pool_id}
     row = conn.execute(SQL.claim, values).first()
-    return None if row is None else Lease(**row._mapping, probe=probe)
+    return None if row is None else Lease(**row._mapping, pool_id=pool_id, probe=probe, limited=limited)
 
 
-def load_page(conn: Connection, organisation_id: int, lead_ids: Sequence[int]) -> list[PageLead]:
-    """The leads of a page, in the order asked; a lead erased since has skip "erased" and domain 0."""
-    rows = fetch(conn, SQL.load_page, {"organisation_id": organisation_id, "lead_ids": array(lead_ids)})
+def load_page(conn: Connection, organisation_id: int, campaign_id: int, lead_ids: Sequence[int]) -> list[PageLead]:
+    """The leads of a campaign's page, in the order asked; a lead erased since has skip "erased" and domain 0."""
+    values = {"organisation_id": organisation_id, "campaign_id": campaign_id, "lead_ids": array(lead_ids)}
+    rows = fetch(conn, SQL.load_page, values)
     return list(map(PageLead._make, rows))
 
 
@@ -212,7 +224,7 @@ def release(conn: Connection, campaign_id: int) -> None:
 
 
 def hurry(conn: Connection, pool_id: int) -> None:
-    """Make everything due that waits for a pool."""
+    """Make everything due that may go through a pool."""
     conn.execute(SQL.hurry, {"pool_id": pool_id})
 
 

@@ -1,4 +1,5 @@
 -- The oldest due range of one campaign. The partial index holds waiting ranges only and gives them in order of due time.
+-- Leads that wait for a receiver are passed over while its limit is used up, and taken no more at a time than may go at once.
 -- name: claim
 WITH next AS (
     SELECT id
@@ -6,6 +7,13 @@ WITH next AS (
      WHERE campaign_id = :campaign_id
        AND state = 'ready'
        AND due_at <= now()
+       AND (waits_for IS NULL
+            OR NOT EXISTS (
+                   SELECT FROM pool_limit
+                    WHERE pool_limit.pool_id = :pool_id
+                      AND pool_limit.receiver = outbox.waits_for
+                      AND pool_limit.paced_until > now()
+               ))
      ORDER BY due_at, id
      LIMIT 1
        FOR UPDATE SKIP LOCKED
@@ -22,6 +30,7 @@ RETURNING outbox.id AS range_id, outbox.campaign_id, outbox.run, outbox.fence, o
           outbox.position,
           outbox.lead_ids[outbox.position + 1 : least(outbox.position + CAST(:most AS bigint), outbox.size)] AS lead_ids
 
+-- A lead may be suppressed for everybody and for this sender at once: a join would give it twice.
 -- name: load_page
 SELECT asked.id,
        coalesce(lead.email, ''),
@@ -31,15 +40,19 @@ SELECT asked.id,
        CASE
            WHEN lead.id IS NULL THEN 'erased'
            WHEN lead.status <> 'active' THEN lead.status
-           WHEN suppression.email IS NOT NULL THEN 'suppressed'
+           WHEN EXISTS (
+                    SELECT
+                      FROM suppression
+                     WHERE suppression.organisation_id = lead.organisation_id
+                       AND suppression.email = lead.email
+                       AND suppression.sender_id IN (0, (SELECT sender_id FROM campaign WHERE id = :campaign_id))
+                )
+           THEN 'suppressed'
        END
   FROM unnest(CAST(:lead_ids AS bigint[])) WITH ORDINALITY AS asked (id, place)
   LEFT JOIN lead
     ON lead.id = asked.id
    AND lead.organisation_id = :organisation_id
-  LEFT JOIN suppression
-    ON suppression.organisation_id = lead.organisation_id
-   AND suppression.email = lead.email
  ORDER BY asked.place
 
 -- Written before the call is made: from here on the page's leads stand in hand-offs. A paused or cancelled campaign gets
@@ -209,6 +222,7 @@ UPDATE outbox
    AND lease_until < now()
 RETURNING state
 
+-- These events go into the record by a statement of their own, and so do their news (app/models/news.py).
 -- name: cancel_open
 WITH closing AS (
     SELECT id, campaign_id, run, position, size, lead_ids
@@ -237,7 +251,22 @@ WITH closing AS (
      CROSS JOIN LATERAL unnest(closing.lead_ids[closing.position + 1 :]) AS gone (lead_id)
       LEFT JOIN lead
         ON lead.id = gone.lead_id
-    RETURNING lead_id
+    RETURNING *
+), told AS (
+    INSERT INTO news (organisation_id, timed, lines)
+    SELECT organisation_id, false,
+           string_agg(
+               concat_ws(chr(9), lead_id, domain_id, kind, weight, '\N', organisation_id, user_id, campaign_id, pool_id,
+                   variant, run, link_id, machine, message) || chr(10),
+               '')
+      FROM appended
+     WHERE EXISTS (
+               SELECT
+                 FROM endpoint
+                WHERE endpoint.organisation_id = appended.organisation_id
+                  AND 'cancelled' = ANY(endpoint.kinds)
+           )
+     GROUP BY organisation_id
 )
 SELECT (SELECT count(*) FROM closed) AS ranges,
        (SELECT count(*) FROM appended) AS leads
@@ -287,4 +316,4 @@ UPDATE outbox
    AND outbox.state = 'ready'
    AND outbox.due_at > now()
    AND campaign.state IN ('sending', 'paused')
-   AND sender.pool_id = :pool_id
+   AND :pool_id IN (sender.pool_id, sender.second_pool_id)

@@ -92,6 +92,11 @@ def count(conn: Connection, campaign_id: int) -> UnknownSums:
     return UnknownSums(*map(int, conn.execute(SQL.count, {"campaign_id": campaign_id}).one()))
 
 
+def pool_urls(conn: Connection, campaign_id: int) -> list[bytes]:
+    """The encrypted URLs of the pools that a campaign's unknown calls went through."""
+    return list(conn.execute(SQL.pool_urls, {"campaign_id": campaign_id}).scalars())
+
+
 def find_undecided(conn: Connection, campaign_id: int, after: int = 0, limit: int = 200) -> list[int]:
     """Calls of unknown outcome that are not made again by themselves, by id from behind `after` on."""
     values = {"campaign_id": campaign_id, "after": after, "limit": limit}

@@ -34,6 +34,11 @@ SELECT count(*) AS calls,
  WHERE campaign_id = :campaign_id
    AND unknown_since IS NOT NULL
 
+-- name: pool_urls
+SELECT url
+  FROM pool
+ WHERE id IN (SELECT pool_id FROM handoff WHERE campaign_id = :campaign_id AND unknown_since IS NOT NULL)
+
 -- name: find_undecided
 SELECT id
   FROM handoff

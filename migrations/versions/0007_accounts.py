@@ -27,17 +27,39 @@ CREATE TABLE pool_limit (
     burst       integer NOT NULL DEFAULT 1 CHECK (burst > 0),
     per_day     integer CHECK (per_day > 0),                -- null: no limit
     changed_at  timestamptz NOT NULL DEFAULT now(),
+    paced_until timestamptz,                                -- it is used up: nothing is claimed for it before
     PRIMARY KEY (pool_id, receiver)
 );
+-- What was spent of daily limits, in steps of ten minutes: it must outlive Redis.
+CREATE TABLE pool_spent (
+    pool_id     smallint NOT NULL REFERENCES pool ON DELETE CASCADE,
+    receiver    text NOT NULL,
+    slot        timestamptz NOT NULL,
+    spent       integer NOT NULL,
+    PRIMARY KEY (pool_id, receiver, slot)
+);
+"""
+
+RECEIVERS = """
+-- Whose servers take a domain's mail: 'google' …; '' where they are nobody's that we know. Null: not asked yet.
+ALTER TABLE domain
+    ADD COLUMN receiver text,
+    ADD COLUMN receiver_at timestamptz;
+-- Leads that were put together since this receiver's limit was used up: claimed while it is not.
+ALTER TABLE outbox
+    ADD COLUMN waits_for text;
 """
 
 
 def upgrade() -> None:
-    for part in (SENDERS, POOLS):
+    for part in (SENDERS, POOLS, RECEIVERS):
         op.execute(part)
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE outbox DROP COLUMN waits_for")
+    op.execute("ALTER TABLE domain DROP COLUMN receiver, DROP COLUMN receiver_at")
+    op.execute("DROP TABLE pool_spent")
     op.execute("DROP TABLE pool_limit")
     op.execute("ALTER TABLE pool DROP COLUMN checked_at, DROP COLUMN check_said, DROP COLUMN check_good")
     op.execute("ALTER TABLE sender DROP COLUMN second_pool_id")
