@@ -128,16 +128,16 @@ def test_a_search_and_a_page_read_one_index(runtime: Runtime, organisation_id: i
     assert "Sort" not in "".join(plan)
 
 
-def test_a_suppression_closes_the_lead_and_keeps_its_first_reason(runtime: Runtime, organisation_id: int) -> None:
+def test_a_suppression_closes_the_lead_and_has_the_gravest_reason(runtime: Runtime, organisation_id: int) -> None:
     ids = add(runtime, organisation_id, "a@x.de", "b@x.de", "c@x.de")
     with runtime.db.begin() as conn:
         assert suppression.suppress(conn, organisation_id, ["a@x.de", "b@x.de"], "bounced", "sink") == 2
         assert suppression.suppress(conn, organisation_id, ["b@x.de", "z@x.de"], "unsubscribed") == 1
         assert suppression.suppress(conn, organisation_id, ["b@x.de", "c@x.de"], "manual") == 1
         assert suppression.suppress(conn, organisation_id, ["b@x.de"], "bounced") == 0
-        rows = suppression.find_page(conn, organisation_id, "", "a@x.de", 10)
+        rows = suppression.find_page(conn, organisation_id, "", ("a@x.de", 0), 10)
         assert [(row.email, row.reason) for row in rows] == [
-            ("b@x.de", "bounced"),
+            ("b@x.de", "unsubscribed"),
             ("c@x.de", "manual"),
             ("z@x.de", "unsubscribed"),
         ]

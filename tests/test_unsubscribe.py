@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, true
 
 from app.config import Settings
 from app.errors import NotFound
 from app.flows.unsubscribe import look, unsubscribe
+from app.models import audience, outbox
+from app.models.audience import Audience
+from app.models.suppression import suppress
 from app.runtime import Runtime
 from tests import world
 from tests.world import World
@@ -106,9 +109,7 @@ def test_a_token_never_reaches_across_organisations(runtime: Runtime, at: World,
     assert facts(runtime) == ([("active",), ("active",)], [], [])
 
 
-def test_an_address_that_bounced_keeps_its_first_reason_and_is_unsubscribed_all_the_same(
-    runtime: Runtime, at: World, token: str
-) -> None:
+def test_of_an_address_that_bounced_the_graver_reason_is_kept(runtime: Runtime, at: World, token: str) -> None:
     with runtime.db.begin() as conn:
         conn.execute(
             text("INSERT INTO suppression (organisation_id, email, reason) VALUES (:o, :e, 'bounced')"),
@@ -118,7 +119,7 @@ def test_an_address_that_bounced_keeps_its_first_reason_and_is_unsubscribed_all_
     unsubscribe(runtime, token)
     statuses, suppressions, events = facts(runtime)
     assert statuses[0] == ("unsubscribed",)
-    assert suppressions == [("lead1@mail1.example.com", "bounced", "")]
+    assert suppressions == [("lead1@mail1.example.com", "unsubscribed", f"campaign {at.campaign_id}")]
     assert len(events) == 1
 
 
@@ -137,3 +138,43 @@ def test_a_link_made_under_another_secret_key_is_nobodys(runtime: Runtime, setti
             unsubscribe(elsewhere, token)
     finally:
         elsewhere.close()
+
+
+def test_leaving_one_sender_leaves_the_lead_to_the_others(
+    runtime: Runtime, at: World, token: str, lead_id: int
+) -> None:
+    with runtime.db.begin() as conn:
+        other = world.insert(
+            conn,
+            "sender",
+            organisation_id=at.organisation_id,
+            pool_id=at.pool_id,
+            name="Other",
+            address="other@example.com",
+        )
+    for _ in range(2):
+        unsubscribe(runtime, token, only_sender=True)
+    view = look(runtime, token)
+    assert (view.done, view.left_sender, view.sender) == (False, True, "Sender")
+    statuses, suppressions, events = facts(runtime)
+    assert (statuses[0], len(suppressions), len(events)) == (("active",), 1, 1)
+    with runtime.db.begin() as conn:
+        everyone = {
+            sender: audience.count(conn, at.organisation_id, sender, true()) for sender in (at.sender_id, other)
+        }
+        page = outbox.load_page(conn, at.organisation_id, at.campaign_id, [lead_id, lead_id + 1])
+        conn.execute(text("UPDATE campaign SET sender_id = :other"), {"other": other})
+        page += outbox.load_page(conn, at.organisation_id, at.campaign_id, [lead_id, lead_id + 1])
+    assert everyone == {at.sender_id: Audience(1, {"suppressed": 1}), other: Audience(2, {})}
+    assert [each.skip for each in page] == ["suppressed", None, None, None]
+    unsubscribe(runtime, token)
+    assert facts(runtime)[0][0] == ("unsubscribed",)
+
+
+def test_who_is_suppressed_twice_over_is_one_lead_still(runtime: Runtime, at: World, lead_id: int) -> None:
+    with runtime.db.begin() as conn:
+        for sender_id in (0, at.sender_id):
+            suppress(conn, at.organisation_id, ["lead1@mail1.example.com"], "manual", sender_id=sender_id)
+        assert audience.count(conn, at.organisation_id, at.sender_id, true()) == Audience(1, {"suppressed": 1})
+        page = outbox.load_page(conn, at.organisation_id, at.campaign_id, [lead_id])
+    assert [each.skip for each in page] == ["suppressed"]

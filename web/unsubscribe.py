@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, make_response, render_template
+from flask import Blueprint, Response, make_response, render_template, request
 
 from app.flows import unsubscribe
 from app.flows.unsubscribe import View
@@ -19,8 +19,11 @@ def ask(token: str) -> Response:
 
 @blueprint.post("/u/<token>")
 def act(token: str) -> Response:
-    """Acts at once, whatever the body, without cookies or redirect: the receiver's own button posts here."""
-    unsubscribe.unsubscribe(runtime(), token)
+    """Acts at once, whatever the body, without cookies or redirect: the receiver's own button posts here.
+
+    Only our own page offers the one sender; a receiver's button means all that we send.
+    """
+    unsubscribe.unsubscribe(runtime(), token, only_sender=request.form.get("from") == "sender")
     return _page(unsubscribe.look(runtime(), token))
 
 

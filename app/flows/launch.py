@@ -39,7 +39,8 @@ def check(runtime: Runtime, organisation_id: int, campaign_id: int) -> LaunchChe
         counted = Audience(0, {})
         try:
             conn = session.connection()
-            counted = audience.count(conn, organisation_id, clause(conn, organisation_id, found.segment_id))
+            segment_of = clause(conn, organisation_id, found.segment_id)
+            counted = audience.count(conn, organisation_id, found.sender_id, segment_of)
         except Invalid as error:
             faults.append(Fault("segment", f"The segment needs mending: {error}"))
         else:
@@ -94,7 +95,8 @@ def _start(conn: Connection, row: Mapping[str, object], range_size: int) -> int:
     """Freeze the audience as it is now; how many leads it has."""
     organisation_id, campaign_id = int(str(row["organisation_id"])), int(str(row["id"]))
     condition = _condition(conn, organisation_id, row["segment_id"])
-    chosen = audience.choose(conn, organisation_id, _clause(conn, organisation_id, condition))
+    sender_id = int(str(row["sender_id"] or 0))
+    chosen = audience.choose(conn, organisation_id, sender_id, _clause(conn, organisation_id, condition))
     campaign.move(conn, campaign_id, "sending")
     campaign.freeze(conn, campaign_id, run=1, condition=condition, audience=chosen.included, exclusions=chosen.excluded)
     return outbox.cut(conn, campaign_id, 1, range_size)

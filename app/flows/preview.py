@@ -63,7 +63,8 @@ def _somebody(session: Session, found: Campaign) -> LeadView:
     """Somebody of the audience; where that is empty, or its segment needs mending, the first lead by address."""
     conn = session.connection()
     try:
-        view = audience.first(conn, found.organisation_id, launch.clause(conn, found.organisation_id, found.segment_id))
+        clause = launch.clause(conn, found.organisation_id, found.segment_id)
+        view = audience.first(conn, found.organisation_id, found.sender_id, clause)
     except (Invalid, NotFound):
         view = None
     if view is not None:

@@ -5,24 +5,33 @@ Looking changes nothing, since scanners follow every link that they see; only a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from sqlalchemy import Connection
 
 from app.errors import NotFound
 from app.mail import Kind
 from app.models import event
 from app.models import unsubscribe as unsubscribes
 from app.models.event import Fact, Source
-from app.models.suppression import suppress
+from app.models.suppression import EVERYBODY, suppress
+from app.models.unsubscribe import Unsubscribe
 from app.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the page shows. The address is shortened: links are forwarded. Both texts are empty for an erased lead."""
+    """What the page shows. The address is shortened: links are forwarded. The texts are empty for an erased lead.
+
+    `done`: nothing of the organisation comes any more; `left_sender`: nothing of this sender.
+    """
 
     organisation: str
     address: str
     done: bool
+    sender: str = ""
+    left_sender: bool = False
 
 
 def look(runtime: Runtime, token: str) -> View:
@@ -32,22 +41,29 @@ def look(runtime: Runtime, token: str) -> View:
         found = unsubscribes.find(conn, lead_id, campaign_id)
     if found is None:
         return View("", "", done=True)
-    return View(found.organisation, _shortened(found.email), found.done)
+    return View(found.organisation, _shortened(found.email), found.done, found.sender or "", found.left_sender)
 
 
-def unsubscribe(runtime: Runtime, token: str) -> None:
-    """Never mail this lead again. Doing it again changes nothing; nor does a lead who was erased since.
+def unsubscribe(runtime: Runtime, token: str, *, only_sender: bool = False) -> None:
+    """Never mail this lead again; or only never from the campaign's sender.
 
-    Raises NotFound for a token that we never signed.
+    Doing it again changes nothing; nor does a lead who was erased since. Raises NotFound for a token that we never
+    signed.
     """
     lead_id, campaign_id = _read(runtime, token)
     with runtime.db.begin() as conn:
         found = unsubscribes.lock(conn, lead_id, campaign_id)
-        if found is None or found.done:
+        if found is None or found.done or (only_sender and found.left_sender):
             return
-        suppress(conn, found.organisation_id, [found.email], "unsubscribed", f"campaign {found.campaign_id}")
-        source = Source(found.organisation_id, found.user_id, found.campaign_id, found.pool_id or 0, run=found.run)
-        event.append(conn, source, [Fact(found.lead_id, found.domain_id, Kind.UNSUBSCRIBED)])
+        sender_id = (found.sender_id or EVERYBODY) if only_sender else EVERYBODY
+        source = f"campaign {found.campaign_id}"
+        suppress(conn, found.organisation_id, [found.email], "unsubscribed", source, sender_id=sender_id)
+        _record(conn, found, {"from": "sender"} if sender_id else None)
+
+
+def _record(conn: Connection, found: Unsubscribe, detail: Mapping[str, object] | None) -> None:
+    source = Source(found.organisation_id, found.user_id, found.campaign_id, found.pool_id or 0, run=found.run)
+    event.append(conn, source, [Fact(found.lead_id, found.domain_id, Kind.UNSUBSCRIBED, detail)])
 
 
 def _read(runtime: Runtime, token: str) -> tuple[int, int]:

@@ -18,18 +18,22 @@ from sqlalchemy import (
     case,
     column,
     func,
+    literal,
+    or_,
     select,
     table,
 )
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import aliased
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from app.db import Statements
 from app.models.lead import Lead
-from app.models.suppression import Suppression
+from app.models.suppression import EVERYBODY, Suppression
 from app.models.template import LeadView
 
 SQL = Statements("audience")
+NOBODY = -1  # no sender's number
 
 # The temporary table of a launch: every matched lead, and why it is left out (NULL: it is not).
 CHOSEN = table("chosen", column("id"), column("reason"))
@@ -57,39 +61,50 @@ class Audience:
     excluded: dict[str, int]
 
 
-def count(conn: Connection, organisation_id: int, clause: ColumnElement[bool]) -> Audience:
-    """The audience as it would be now."""
-    matched = _matched(organisation_id, clause).subquery()
+def count(conn: Connection, organisation_id: int, sender_id: int | None, clause: ColumnElement[bool]) -> Audience:
+    """The audience as it would be now; `sender_id`: None while none is chosen."""
+    matched = _matched(organisation_id, sender_id, clause).subquery()
     return _read(conn, select(matched.c.reason, func.count().label("leads")).group_by(matched.c.reason))
 
 
-def first(conn: Connection, organisation_id: int, clause: ColumnElement[bool]) -> LeadView | None:
+def first(
+    conn: Connection, organisation_id: int, sender_id: int | None, clause: ColumnElement[bool]
+) -> LeadView | None:
     """Some lead that would get it, whichever the database comes upon first; None for an empty audience."""
-    matched = _matched(organisation_id, clause, Lead.email, Lead.time_zone, Lead.attributes).subquery()
+    more = (Lead.email, Lead.time_zone, Lead.attributes)
+    matched = _matched(organisation_id, sender_id, clause, *more).subquery()
     row = conn.execute(select(matched).where(matched.c.reason.is_(None)).limit(1)).first()
     return None if row is None else LeadView(row.id, row.email, row.time_zone, row.attributes)
 
 
-def choose(conn: Connection, organisation_id: int, clause: ColumnElement[bool]) -> Audience:
+def choose(conn: Connection, organisation_id: int, sender_id: int | None, clause: ColumnElement[bool]) -> Audience:
     """Put the audience into the temporary table `chosen`, which lives until the transaction ends.
 
     A table and not one big INSERT … SELECT, because PostgreSQL plans no parallel scan under a statement that writes.
     """
     conn.execute(SQL.room_to_sort)
-    conn.execute(_CreateChosen(_matched(organisation_id, clause)))
+    conn.execute(_CreateChosen(_matched(organisation_id, sender_id, clause)))
     return _read(conn, select(CHOSEN.c.reason, func.count().label("leads")).group_by(CHOSEN.c.reason))
 
 
-def _matched(organisation_id: int, clause: ColumnElement[bool], *more: Any) -> Select[Any]:
+def _matched(organisation_id: int, sender_id: int | None, clause: ColumnElement[bool], *more: Any) -> Select[Any]:
+    """Two joins by the whole key, since one that took either sender's row would give a lead twice who has both."""
+    by_all, by_sender = aliased(Suppression), aliased(Suppression)
     reason = case(
         (Lead.status != "active", Lead.status),
-        (Suppression.email.is_not(None), "suppressed"),
+        (or_(by_all.email.is_not(None), by_sender.email.is_not(None)), "suppressed"),
     )
-    suppressed = and_(Suppression.organisation_id == Lead.organisation_id, Suppression.email == Lead.email)
     return (
         select(Lead.id, reason.label("reason"), *more)
-        .outerjoin(Suppression, suppressed)
+        .outerjoin(by_all, _suppresses(by_all, EVERYBODY))
+        .outerjoin(by_sender, _suppresses(by_sender, sender_id or NOBODY))
         .where(Lead.organisation_id == organisation_id, clause)
+    )
+
+
+def _suppresses(row: type[Suppression], sender_id: int) -> ColumnElement[bool]:
+    return and_(
+        row.organisation_id == Lead.organisation_id, row.email == Lead.email, row.sender_id == literal(sender_id)
     )
 
 

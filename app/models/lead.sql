@@ -130,6 +130,7 @@ WITH known AS MATERIALIZED (
                WHEN 'unsubscribed' THEN 'unsubscribed'
                WHEN 'complained' THEN 'unsubscribed'
                WHEN 'bounced' THEN 'invalid'
+               WHEN 'soft_bounced' THEN 'invalid'
                ELSE 'active'
            END,
            known.time_zone, known.attributes
@@ -138,6 +139,7 @@ WITH known AS MATERIALIZED (
         SELECT suppression.reason
         FROM suppression
         WHERE suppression.organisation_id = :organisation_id AND suppression.email = known.email
+          AND suppression.sender_id = 0
           AND (SELECT EXISTS (SELECT FROM suppression WHERE organisation_id = :organisation_id))  -- asked once
         OFFSET 0
     ) AS suppressed ON true

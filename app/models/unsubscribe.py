@@ -13,7 +13,7 @@ SQL = Statements("unsubscribe")
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """Who may be unsubscribed, through which campaign, and whether that was done already."""
+    """Who may be unsubscribed, through which campaign, and whether that was done already: from all, from its sender."""
 
     lead_id: int
     email: str
@@ -25,6 +25,9 @@ class Unsubscribe:
     user_id: int
     run: int
     pool_id: int | None
+    sender_id: int | None
+    sender: str | None
+    left_sender: bool
 
 
 def find(conn: Connection, lead_id: int, campaign_id: int) -> Unsubscribe | None:

@@ -9,7 +9,15 @@ SELECT id
 -- name: find
 SELECT lead.id AS lead_id, lead.email, lead.domain_id, lead.status = 'unsubscribed' AS done,
        organisation.id AS organisation_id, organisation.name AS organisation,
-       campaign.id AS campaign_id, campaign.owner_id AS user_id, greatest(campaign.run, 1) AS run, sender.pool_id
+       campaign.id AS campaign_id, campaign.owner_id AS user_id, greatest(campaign.run, 1) AS run, sender.pool_id,
+       sender.id AS sender_id, sender.name AS sender,
+       EXISTS (
+           SELECT
+             FROM suppression
+            WHERE suppression.organisation_id = lead.organisation_id
+              AND suppression.email = lead.email
+              AND suppression.sender_id = sender.id
+       ) AS left_sender
   FROM lead
   JOIN organisation
     ON organisation.id = lead.organisation_id
