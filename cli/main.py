@@ -19,6 +19,7 @@ COMMANDS = {
     "campaign": "cli.campaigns:campaign",
     "reconcile": "cli.reconcile:reconcile",
     "alerts": "cli.alerts:alerts",
+    "bounces": "cli.bounces:bounces",
     "clock": "cli.clock:clock",
     "sink": "cli.sink:sink",
 }

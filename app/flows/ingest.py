@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from app.errors import Unavailable
-from app.flows import resolve
+from app.flows import consequences, resolve
 from app.flows.resolve import Evidence
-from app.mail import Bounce, Kind, Meaning, Reported
-from app.models import alert, event, rollup, webhook
+from app.mail import Kind, Reported
+from app.models import alert, bounce, event, rollup, webhook
 from app.models.event import Fact, Source, Told
-from app.models.suppression import suppress
-from app.models.webhook import BUCKETS, Arrivals, Match, Pool, Post, Window
-from app.providers import WEBHOOKS
+from app.models.webhook import BUCKETS, Arrivals, Hit, Match, Pool, Post, Window
+from app.providers import READERS
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -32,32 +31,16 @@ log = logging.getLogger(__name__)
 POSTS: Final = 500  # of one pool, in one transaction
 BYTES: Final = 1024 * 1024  # of the same: some 5,000 events, half a second
 TURN: Final = 5.0  # seconds that one bell reads for; then others have theirs
-DAYS: Final = 3  # that a post is kept after it was read
-ODD_DAYS: Final = 30  # and where it could not be read, or spoke of emails that are not ours
-
-# What an event makes of its lead's address, by kind and bounce: the reason of the suppression.
-CONSEQUENCES: Final[Mapping[tuple[Kind | None, Bounce | None], str]] = {
-    (Kind.BOUNCED, Bounce.HARD): "bounced",
-    (Kind.COMPLAINED, None): "complained",
-    (Kind.UNSUBSCRIBED, None): "unsubscribed",
-}
 # Letters of leads of whom such evidence tells nothing new: that one was dropped is the last word.
 KNOWN: Final = {Kind.SENT: "sr", Kind.REFUSED: "r"}
 
 
-class Hit(NamedTuple):
-    """An event of an email of ours; `letter` is what stands for the lead in its hand-off."""
-
-    told: Reported
-    received_at: datetime
-    match: Match
-    domain_id: int
-    letter: str
-
-
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """The events of some posts: `fresh` by key, those `late` or told before, and `unmatched` ones counted by post."""
+    """The events of some posts: `fresh` by key, those `late` or told before, and `unmatched` ones counted by post.
+
+    Of posts that are read anew nothing is late or told before: that was counted when they were read first.
+    """
 
     fresh: dict[str, Hit]
     late: list[Hit]
@@ -89,10 +72,12 @@ def tidy(runtime: Runtime) -> int:
     """Make room for the days to come, and drop what was read days ago; how many posts."""
     with runtime.db.begin() as conn:
         webhook.keep_days(conn)
+        bounce.drop_old(conn)
+        days = webhook.find_retention(conn, runtime.settings.webhook_days)
     total, dropped = 0, POSTS
     while dropped == POSTS and not runtime.stopping.is_set():
         with runtime.db.begin() as conn:
-            dropped = webhook.drop_read(conn, DAYS, ODD_DAYS, POSTS)
+            dropped = webhook.drop_read(conn, days, POSTS)
         total += dropped
     return total
 
@@ -139,7 +124,7 @@ def _make_days(runtime: Runtime) -> None:
 
 def _read(conn: Connection, pool: Pool, posts: Sequence[Post]) -> None:
     """Everything that these posts entail; raises what a body that is none of its provider's makes its reader raise."""
-    reader = WEBHOOKS[pool.provider]
+    reader = READERS[pool.provider]
     told = [(post, each) for post in posts for each in reader.read_events(post.body, post.delivery)]
     found = _sort(conn, pool, posts, told)
     days = {key: hit.told.at.astimezone(UTC).date() for key, hit in found.fresh.items()}
@@ -147,10 +132,11 @@ def _read(conn: Connection, pool: Pool, posts: Sequence[Post]) -> None:
     hits = [hit for key, hit in found.fresh.items() if key in new]
     _prove(conn, pool, hits)
     _record(conn, pool, hits)
-    _suppress(conn, hits)
     _count_late(conn, found.late)
-    webhook.close(conn, found.unmatched)
-    alert.clear(conn, alert.Kind.WEBHOOK_REFUSED, pool.id)
+    webhook.close(conn, found.unmatched, Counter(hit.post.id for hit in hits))
+    consequences.draw(conn, hits)
+    if not all(post.again for post in posts):
+        alert.clear(conn, alert.Kind.WEBHOOK_REFUSED, pool.id)
     webhook.note_arrivals(conn, pool.id, _arrivals(posts, found, hits))  # last: it locks a row that all posts want
 
 
@@ -163,12 +149,12 @@ def _sort(conn: Connection, pool: Pool, posts: Sequence[Post], told: Sequence[tu
     for match in matches:
         for place, domain_id, letter in zip(match.places, match.domain_ids, match.letters, strict=True):
             post, each = told[place - 1]
-            hit = Hit(each, post.received_at, match, domain_id, letter)
+            hit = Hit(each, post, match, domain_id, letter)
             matched.add(place - 1)
-            if not _within(window, each.at):
+            if _within(window, each.at):
+                repeated += found.fresh.setdefault(_key(pool.id, each.key), hit) is not hit and not post.again
+            elif not post.again:
                 found.late.append(hit)
-            elif found.fresh.setdefault(_key(pool.id, each.key), hit) is not hit:
-                repeated += 1
     for place, (post, _) in enumerate(told):
         found.unmatched[post.id] += place not in matched
     return Sorted(found.fresh, found.late, repeated, found.unmatched)
@@ -195,7 +181,7 @@ def _prove(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
 def _record(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
     """In time's order: the record is told of each five minutes once. A clock that runs ahead does not move us."""
     telling = [hit for hit in hits if hit.told.meaning.kind is not None]
-    clicked = [(hit.match.campaign_id, _clean(hit.told.url)) for hit in telling if hit.told.url is not None]
+    clicked = [(hit.match.campaign_id, webhook.clean(hit.told.url)) for hit in telling if hit.told.url is not None]
     links = webhook.find_links(conn, clicked)
     sources: dict[tuple[int, int, bool], Source] = {}
     events: list[Told] = []
@@ -206,7 +192,7 @@ def _record(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
         source = sources.get(one) or sources.setdefault(one, _source(pool, match, link_id, told.machine))
         assert told.meaning.kind is not None
         fact = Fact(told.lead_id, hit.domain_id, told.meaning.kind, _detail(told, link_id))
-        events.append(Told(min(told.at, hit.received_at), source, fact))
+        events.append(Told(consequences.time_of(hit), source, fact))
     events.sort(key=lambda each: each.time)
     event.append_told(conn, events)
 
@@ -229,30 +215,10 @@ def _detail(told: Reported, link_id: int) -> dict[str, object] | None:
     if told.meaning.bounce is not None:
         detail["bounce"] = told.meaning.bounce.value
     if told.reason:
-        detail["reason"] = _clean(told.reason)[:300]
+        detail["reason"] = webhook.clean(told.reason)[:300]
     if told.url is not None and not link_id:
-        detail["url"] = _clean(told.url)[:2000]
+        detail["url"] = webhook.clean(told.url)[:2000]
     return detail or None
-
-
-def _clean(text: str) -> str:
-    """PostgreSQL keeps no NUL."""
-    return text.replace("\0", "")
-
-
-def _suppress(conn: Connection, hits: Sequence[Hit]) -> None:
-    closing: defaultdict[tuple[int, int, str], set[int]] = defaultdict(set)
-    for hit in hits:
-        reason = CONSEQUENCES.get(_sort_of(hit.told.meaning))
-        if reason is not None:
-            closing[hit.match.organisation_id, hit.match.campaign_id, reason].add(hit.told.lead_id)
-    for (organisation_id, campaign_id, reason), lead_ids in sorted(closing.items()):
-        addresses = webhook.find_addresses(conn, organisation_id, lead_ids)
-        suppress(conn, organisation_id, addresses.values(), reason, f"campaign {campaign_id}")
-
-
-def _sort_of(meaning: Meaning) -> tuple[Kind | None, Bounce | None]:
-    return meaning.kind, meaning.bounce
 
 
 def _count_late(conn: Connection, late: Sequence[Hit]) -> None:
@@ -270,13 +236,16 @@ def _arrivals(posts: Sequence[Post], found: Sorted, hits: Sequence[Hit]) -> Arri
     lags = [0] * BUCKETS
     for hit in hits:
         if hit.told.meaning.first:
-            lags[webhook.bucket((hit.received_at - hit.match.handed_at).total_seconds())] += 1
+            lags[webhook.bucket((hit.post.received_at - hit.match.handed_at).total_seconds())] += 1
     return Arrivals(
         seen_at=max(post.received_at for post in posts),
-        handed_at=max((hit.match.handed_at for hit in hits), default=None),
+        # By first words alone: where only bounces are told of, as by mail, silence says nothing.
+        handed_at=max((hit.match.handed_at for hit in hits if hit.told.meaning.first), default=None),
         lags=lags,
         events=len(hits),
-        repeated=found.repeated + len(found.fresh) - len(hits),
+        repeated=found.repeated
+        + sum(not hit.post.again for hit in found.fresh.values())
+        - sum(not hit.post.again for hit in hits),
         late=len(found.late),
-        unmatched=sum(found.unmatched.values()),
+        unmatched=sum(found.unmatched.values()) - sum(post.unmatched for post in posts),
     )

@@ -51,7 +51,7 @@ class AlertMail:
         try:
             line = self._line()
             try:
-                exchange(line, self.sender, [written], outcomes, 1)
+                exchange(line, lambda _: self.sender, [written], outcomes, 1)
             finally:
                 line.leave()
         except LineLost as lost:

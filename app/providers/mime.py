@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.header import Header
@@ -31,17 +31,25 @@ _CONTROLS = dict.fromkeys((*range(32), *range(127, 160), 0x2028, 0x2029), " ")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A message ready for DATA: CRLF lines, not yet dot-stuffed. `utf8`: its address needs SMTPUTF8 (RFC 6531)."""
+    """A message ready for DATA: CRLF lines, not yet dot-stuffed. `utf8`: its address needs SMTPUTF8 (RFC 6531).
+
+    `token` names the email in what comes back about it, "" where nothing signs such tokens.
+    """
 
     address: str
     message_id: str
     message: bytes
     utf8: bool
+    token: str = ""
 
 
-def write_letters(batch: Batch) -> Iterator[Written | Refused]:
+# (hand-off, lead) -> the signed name of an email: app.signing.ReturnTokens
+Token = Callable[[int, int], str]
+
+
+def write_letters(batch: Batch, token: Token | None = None) -> Iterator[Written | Refused]:
     """Each letter's message, or why it cannot be written. Raises ProviderRefusesUs when the sender cannot be."""
-    shared = _Shared(batch)
+    shared = _Shared(batch, token)
     for letter in batch.letters:
         yield _write(shared, letter)
 
@@ -49,8 +57,9 @@ def write_letters(batch: Batch) -> Iterator[Written | Refused]:
 class _Shared:
     """What every letter of a batch has in common, as bytes."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, token: Token | None) -> None:
         self.batch = batch
+        self.token = token
         domain = ascii_address(batch.from_address, "sender").rpartition("@")[2]
         reply_to = batch.reply_to and f"Reply-To: {ascii_address(batch.reply_to, 'reply-to')}\r\n"
         self.head = (
@@ -73,8 +82,13 @@ def _write(shared: _Shared, letter: Letter) -> Written | Refused:
         return Refused("The address cannot be written into an email.")
     batch, content, values = shared.batch, shared.batch.content, letter.values
     # The same hand-off makes the same ids, so that a repeated message can be told from a new one.
-    message_id = f"<{batch.campaign_id}.{batch.run}.{letter.lead_id}.{shared.key}@{shared.domain}>"
+    # Where tokens are signed, it is one: bounces, complaints and answers quote it, and a number alone proves nothing.
+    token = shared.token(batch.handoff_id, letter.lead_id) if shared.token else ""
+    unique = token or f"{batch.campaign_id}.{batch.run}.{letter.lead_id}.{shared.key}"
+    message_id = f"<{unique}@{shared.domain}>"
     lines = [f"To: {letter.address}", f"Message-ID: {message_id}", f"X-Millrace-Lead: {letter.lead_id}"]
+    if token:  # some servers, like Amazon's, write a Message-ID of their own
+        lines.append(f"X-Millrace-Return: {token}")
     if letter.unsubscribe_url:
         if not _URL.fullmatch(letter.unsubscribe_url) or len(letter.unsubscribe_url) > LINE - 30:
             return Refused("The unsubscribe link cannot be written into an email.")
@@ -86,7 +100,7 @@ def _write(shared: _Shared, letter: Letter) -> Written | Refused:
         body = _body(content.text.fill(values), content.html.fill(values), shared.boundary)
     except UnicodeEncodeError:
         return Refused("The letter has half a character in it (a lone surrogate).")
-    return Written(letter.address, message_id, head + body, not letter.address.isascii())
+    return Written(letter.address, message_id, head + body, not letter.address.isascii(), token)
 
 
 def _body(text: str, html: str, boundary: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from app.errors import ProviderDown, ProviderRefusesUs
@@ -20,7 +20,11 @@ RESET = b"RSET\r\n"
 _REF = re.compile(r"queued as <?([\w.@+-]+)|\bid=<?([\w.@+-]+)|^(?:2\.\d\.\d )?ok:? <?([\w.@+-]{8,})", re.IGNORECASE)
 
 
-def exchange(line: Line, sender: str, letters: Sequence[Written], outcomes: list[Outcome], most: int) -> None:
+# A letter -> its envelope sender: the same for all, or one that tells which email a bounce is about (VERP).
+Sender = Callable[[Written], str]
+
+
+def exchange(line: Line, sender: Sender, letters: Sequence[Written], outcomes: list[Outcome], most: int) -> None:
     """Send the letters from `len(outcomes)` on, at most `most`, appending the outcome of each as it is known.
 
     With PIPELINING a letter costs one round trip: its content and the next letter's commands leave in one write.
@@ -54,17 +58,22 @@ def _foreign(line: Line, letter: Written) -> bool:
     return letter.utf8 and not line.utf8
 
 
-def _ahead(line: Line, sender: str, following: Sequence[Written]) -> bytes:
+def _ahead(line: Line, sender: Sender, following: Sequence[Written]) -> bytes:
     """The next letter's commands, where they may be sent before the answers to what stands before them."""
     if not line.pipelining or not following or _foreign(line, following[0]):
         return b""
     return b"".join(_commands(line, sender, following[0]))
 
 
-def _commands(line: Line, sender: str, letter: Written) -> list[bytes]:
-    mail = f"MAIL FROM:<{sender}>{' SMTPUTF8' if letter.utf8 else ''}\r\n".encode()
+def _commands(line: Line, sender: Sender, letter: Written) -> list[bytes]:
+    mail = f"MAIL FROM:<{sender(letter)}>{' SMTPUTF8' if letter.utf8 else ''}{_notified(line, letter)}\r\n".encode()
     opening = [mail, f"RCPT TO:<{letter.address}>\r\n".encode(), b"DATA\r\n"]
     return [RESET, *opening] if line.dirty else opening
+
+
+def _notified(line: Line, letter: Written) -> str:
+    """Reports with the headers alone, that name the email by our token (RFC 3461 §4.3, §4.4)."""
+    return f" RET=HDRS ENVID={letter.token}" if letter.token and line.reports else ""
 
 
 def _open(line: Line, commands: Sequence[bytes]) -> tuple[Outcome | None, bool]:

@@ -1,0 +1,245 @@
+"""Mailboxes that reports come back to, over IMAP (RFC 9051) or POP (RFC 1939): messages are fetched, then let go."""
+
+from __future__ import annotations
+
+import imaplib
+import poplib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Final, Protocol
+
+from app.errors import Invalid, ProviderDown, ProviderRefusesUs
+from app.providers.address import certificates, one_of, read_address, tls_context
+
+TOOK: Final = 256 * 1024  # bytes of a message that are fetched, or kept: whatever else it carries is not looked at
+AT_ONCE: Final = 20  # messages in one IMAP command: 5 MB at most
+WAIT: Final = 20.0  # seconds that a server may be silent
+SPARE: Final = 10.0  # seconds before the deadline after which nothing more is begun
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+PORTS: Final[Mapping[tuple[str, bool], int]] = {
+    ("imap", False): 143,
+    ("imap", True): 993,
+    ("pop3", False): 110,
+    ("pop3", True): 995,
+}
+OPTIONS: Final = {"tls": one_of("none"), "ca": certificates, "then": one_of("keep", "delete")}
+
+_UID: Final = re.compile(rb"\bUID (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxAccount:
+    """`imaps://user:password@host/FOLDER?then=keep|delete`, `pop3s://user:password@host`; `imap`, `pop3`: STARTTLS.
+
+    Over IMAP what was read is marked so, or deleted; over POP it is deleted, since nothing can be marked there.
+    """
+
+    protocol: str
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    folder: str
+    tls: str  # tls, starttls or none
+    delete: bool
+    ca: str | None
+
+    @classmethod
+    def read(cls, url: str) -> MailboxAccount:
+        """Raises Invalid, pointer "url"."""
+        address = read_address(url, OPTIONS)
+        protocol, at_once = address.scheme.removesuffix("s"), address.scheme.endswith("s")
+        if (protocol, at_once) not in PORTS:
+            raise Invalid.one("url", "A mailbox begins with imaps://, pop3s://, imap:// or pop3://.")
+        if not address.user or not address.password or not (address.user + address.password).isascii():
+            raise Invalid.one("url", "A mailbox needs user and password, in ASCII: imaps://user:password@host.")
+        if not (address.user + address.password).isprintable():
+            raise Invalid.one("url", "User and password cannot have control characters.")
+        folder = address.path.strip("/") or "INBOX"
+        if protocol == "pop3" and address.path not in ("", "/"):
+            raise Invalid.one("url", "A POP mailbox has no folders: pop3s://user:password@host.")
+        if not re.fullmatch(r"[A-Za-z0-9 ._/-]+", folder):
+            raise Invalid.one("url", "The folder's name can have letters, digits, and any of . _ / -")
+        plain = "tls" in address.options
+        if plain and (at_once or address.host not in LOOPBACK):
+            raise Invalid.one("url", "With tls=none the password would travel readable: it is for this machine only.")
+        return cls(
+            protocol=protocol,
+            host=address.host,
+            port=address.port or PORTS[protocol, at_once],
+            user=address.user,
+            password=address.password,
+            folder=folder,
+            tls="none" if plain else "tls" if at_once else "starttls",
+            delete=protocol == "pop3" or address.options.get("then") == "delete",
+            ca=address.options.get("ca"),
+        )
+
+
+class OpenMailbox(Protocol):
+    """A mailbox at hand: what was fetched stays there until it is let go."""
+
+    def fetch(self, most: int) -> list[tuple[int, bytes]]:
+        """The next messages, at most so many, with their numbers; none when it was read to its end, or time is over."""
+
+    def let_go(self, numbers: Sequence[int]) -> None:
+        """These were taken: never fetch them again."""
+
+
+def open_mailbox(url: str, *, deadline: float) -> AbstractContextManager[OpenMailbox]:
+    """The mailbox at a URL, for `deadline` seconds. It and all that is done with it raise ProviderError."""
+    return _opened(MailboxAccount.read(url), monotonic() + deadline)
+
+
+@contextmanager
+def _opened(account: MailboxAccount, until: float) -> Iterator[OpenMailbox]:
+    box: _Imap | _Pop | None = None
+    try:
+        box = _Imap(account, until) if account.protocol == "imap" else _Pop(account, until)
+        yield box
+        box.leave()
+    except _Refused as error:
+        raise ProviderRefusesUs(f"The mail server refuses us: {_said(error)}") from error
+    except (OSError, imaplib.IMAP4.error, poplib.error_proto, EOFError) as error:
+        raise ProviderDown(f"The mailbox cannot be read ({type(error).__name__}: {_said(error)}).") from error
+    finally:
+        if box is not None:
+            box.hang_up()
+
+
+class _Refused(Exception):
+    """The login, or the folder: it is for a person to mend."""
+
+
+class _Imap:
+    def __init__(self, account: MailboxAccount, until: float) -> None:
+        self.until = until
+        self.delete = account.delete
+        context = tls_context(account.ca) if account.tls != "none" else None
+        if account.tls == "tls":
+            self.line: imaplib.IMAP4 = imaplib.IMAP4_SSL(account.host, account.port, ssl_context=context, timeout=WAIT)
+        else:
+            self.line = imaplib.IMAP4(account.host, account.port, timeout=WAIT)
+        try:
+            if account.tls == "starttls":
+                self.line.starttls(context)
+            self._ask_in(account)
+            self.waiting = [int(uid) for uid in self._ok("SEARCH", None, "UNSEEN")[0].split()]
+        except BaseException:
+            self.hang_up()
+            raise
+
+    def fetch(self, most: int) -> list[tuple[int, bytes]]:
+        while self.waiting and monotonic() < self.until - SPARE:
+            uids, self.waiting = self.waiting[: min(most, AT_ONCE)], self.waiting[min(most, AT_ONCE) :]
+            answer = self._ok("FETCH", ",".join(map(str, uids)), f"(UID BODY.PEEK[]<0.{TOOK}>)")
+            if found := _messages(answer):
+                return found  # none: somebody else has deleted them
+        return []
+
+    def let_go(self, numbers: Sequence[int]) -> None:
+        uids = ",".join(map(str, numbers))
+        self._ok("STORE", uids, "+FLAGS.SILENT", r"(\Seen \Deleted)" if self.delete else r"(\Seen)")
+
+    def leave(self) -> None:
+        if self.delete:
+            self.line.expunge()
+        self.line.logout()
+
+    def hang_up(self) -> None:
+        with suppress(OSError):
+            self.line.shutdown()
+
+    def _ask_in(self, account: MailboxAccount) -> None:
+        try:
+            self.line.login(account.user, account.password)
+        except imaplib.IMAP4.abort:
+            raise
+        except imaplib.IMAP4.error as error:
+            raise _Refused(error) from error
+        said, answer = self.line.select(f'"{account.folder}"')
+        if said != "OK":
+            raise _Refused(answer[0])
+
+    def _ok(self, command: str, *arguments: str | None) -> list[Any]:
+        said, answer = self.line.uid(command, *arguments)  # type: ignore[arg-type]
+        if said != "OK":
+            raise imaplib.IMAP4.error(f"{command} was answered with {said} {answer}"[:300])
+        return [each for each in answer if each is not None] or [b""]
+
+
+def _messages(answer: Sequence[Any]) -> list[tuple[int, bytes]]:
+    """imaplib gives a pair for each literal, and what stands behind it by itself; the UID is in either."""
+    found = []
+    for place, each in enumerate(answer):
+        if isinstance(each, tuple) and len(each) == 2:
+            after = answer[place + 1] if place + 1 < len(answer) else b""
+            uid = _UID.search(each[0]) or _UID.search(after if isinstance(after, bytes) else b"")
+            if uid is not None:
+                found.append((int(uid[1]), bytes(each[1][:TOOK])))
+    return found
+
+
+class _Pop:
+    def __init__(self, account: MailboxAccount, until: float) -> None:
+        self.until = until
+        context = tls_context(account.ca) if account.tls != "none" else None
+        if account.tls == "tls":
+            self.line: poplib.POP3 = poplib.POP3_SSL(account.host, account.port, timeout=WAIT, context=context)
+        else:
+            self.line = poplib.POP3(account.host, account.port, timeout=WAIT)
+        try:
+            if account.tls == "starttls":
+                self.line.stls(context)
+            self._ask_in(account)
+            self.waiting = list(range(1, self.line.stat()[0] + 1))
+        except BaseException:
+            self.hang_up()
+            raise
+
+    def fetch(self, most: int) -> list[tuple[int, bytes]]:
+        if monotonic() > self.until - SPARE:
+            return []
+        numbers, self.waiting = self.waiting[: min(most, AT_ONCE)], self.waiting[min(most, AT_ONCE) :]
+        return [(number, self._retrieve(number)) for number in numbers]
+
+    def let_go(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self.line.dele(number)
+
+    def leave(self) -> None:
+        self.line.quit()  # only now they are deleted: a mailbox that is hung up before is as it was
+
+    def hang_up(self) -> None:
+        with suppress(OSError):
+            self.line.close()
+
+    def _ask_in(self, account: MailboxAccount) -> None:
+        try:
+            self.line.user(account.user)
+            self.line.pass_(account.password)
+        except poplib.error_proto as error:
+            raise _Refused(error) from error
+
+    def _retrieve(self, number: int) -> bytes:
+        """The message's beginning. poplib's own `retr` gives up at a line of 2,048 bytes, and with it the mailbox."""
+        self.line.sock.sendall(b"RETR %d\r\n" % number)
+        said = self.line.file.readline(2048)
+        if not said.startswith(b"+OK"):
+            raise poplib.error_proto(said)
+        message, fresh = bytearray(), True
+        while (line := self.line.file.readline(65536)) != b".\r\n" or not fresh:
+            if not line:
+                raise poplib.error_proto("The server hung up within a message.")
+            if len(message) < TOOK:
+                message += line[1:] if fresh and line.startswith(b"..") else line
+            fresh = line.endswith(b"\n")
+        return bytes(message[:TOOK])
+
+
+def _said(error: BaseException) -> str:
+    text = str(error.args[0] if error.args else error)
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:300]
