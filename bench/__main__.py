@@ -18,7 +18,7 @@ BENCHES = {
     "report": "bench.report",
     "compose": "bench.compose",
     "segment": "bench.segment",
-    "ingest": "bench.ingest",
+    "webhooks": "bench.webhooks",
     "faults": "bench.faults",
 }
 

@@ -20,7 +20,7 @@ SMALL = {
     "report": ["--events", "3000"],
     "compose": ["--leads", "1000"],
     "segment": ["--leads", "2000"],
-    "ingest": ["--rows", "3000", "--events", "2000", "--days", "3"],
+    "webhooks": ["--rows", "3000", "--events", "2000", "--days", "3", "--post", "100", "--beside", "200"],
 }
 
 
