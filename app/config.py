@@ -43,6 +43,7 @@ class Settings:
     alert_from: str | None = None
     alert_webhook_url: str | None = None  # none: alerts are not posted
     alert_webhook_secret: str | None = None
+    webhook_days: int = 3  # that a provider's posts are kept after they were read, where the database does not say
 
     def __repr__(self) -> str:  # never the secrets, wherever it is printed
         return f"Settings(base_url={self.base_url!r}, home={str(self.home)!r})"
@@ -74,6 +75,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         calls=int(_number(environ, "MILLRACE_CALLS", 128, least=1)),
         trusted_proxies=int(_number(environ, "TRUSTED_PROXIES", 0, least=0)),
         log_level=_log_level(environ),
+        webhook_days=int(_number(environ, "MILLRACE_WEBHOOK_DAYS", 3, least=1)),
         **_alerts(environ),
     )
 

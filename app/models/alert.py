@@ -30,14 +30,16 @@ class Kind(StrEnum):
     DOUBLED = "doubled"
     GAVE_UP = "gave_up"
     WEBHOOK_REFUSED = "webhook_refused"
+    BLOCKED = "blocked"
+    ENDPOINT_DISABLED = "endpoint_disabled"
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """A kind, for people. `gravity` is bad, warn or info; `about` is campaign or pool.
+    """A kind, for people. `gravity` is bad, warn or info; `about` is campaign, pool or endpoint.
 
-    Of a campaign its owner is told, of a pool the organisation's admins. `lasting`: it is found again and again while
-    it stands, and something clears it; the others are occurrences, over when somebody has dismissed them.
+    Of a campaign its owner is told, of the others the organisation's admins. `lasting`: it is found again and again
+    while it stands, and something clears it; the others are occurrences, over when somebody has dismissed them.
     """
 
     label: str
@@ -104,13 +106,27 @@ MEANINGS: Final[Mapping[Kind, Meaning]] = {
         "pool",
         "Compare the signing secret at the provider with the one of the pool: until they agree, bounces go unheard.",
     ),
+    Kind.BLOCKED: Meaning(
+        "Receivers turn emails away",
+        "warn",
+        "campaign",
+        "Their addresses are good, and nobody is suppressed for it: look at the reasons under “bounced”, at the "
+        "content and its links, and at SPF, DKIM, DMARC and the blocklists of the sender's domain.",
+        lasting=False,
+    ),
+    Kind.ENDPOINT_DISABLED: Meaning(
+        "An endpoint was disabled",
+        "bad",
+        "endpoint",
+        "Mend what receives its posts, send it a test, then press “Enable”: what waits is kept for a week.",
+    ),
 }
 LASTING: Final = [kind.value for kind, meaning in MEANINGS.items() if meaning.lasting]
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert as lists show it; `campaign` and `pool` are names, one of them None. `dismissed_by` is a name.
+    """An alert as lists show it; of the names `campaign`, `pool` and `endpoint` one is there. `dismissed_by` is a name.
 
     `untold` says why somebody could not be told of it, while it is open.
     """
@@ -129,6 +145,8 @@ class Alert:
     pool: str | None
     dismissed_by: str | None
     untold: str | None
+    endpoint_id: int | None = None
+    endpoint: str | None = None
 
     @property
     def meaning(self) -> Meaning:
@@ -136,7 +154,7 @@ class Alert:
 
 
 def raise_alert(conn: Connection, kind: Kind, subject_id: int, message: str) -> None:
-    """Say that something is wrong with a campaign or a pool, as the kind says; `message` is shown to people.
+    """Say that something is wrong with a subject, of which sort the kind says; `message` is shown to people.
 
     While it stands it is counted and its message replaced, and nobody is told again. Locks the alert's row until the
     transaction ends: raise it last. Nothing where the subject no longer exists.

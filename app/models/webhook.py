@@ -10,11 +10,13 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection
 
 from app.db import Statements, array, fetch
+from app.mail import Reported
 
 SQL = Statements("webhook")
 
 KEPT: Final = 8  # days for which an event is told from its repeats: longer than any provider goes on trying
 TRIES: Final = 3  # the statements say it too, since an index does
+ODD_DAYS: Final = 30  # that a post is kept which could not be read, or spoke of emails that are not ours
 BUCKETS: Final = 24  # of lags, each twice as wide as the one before: the last ones are days
 SHORTEST_HOLD: Final = 900.0  # seconds
 
@@ -43,6 +45,8 @@ class Post:
     received_at: datetime
     delivery: str
     body: bytes
+    again: bool = False  # it was read before
+    unmatched: int = 0  # and so many of its events were of no email of the pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,16 @@ class Match(NamedTuple):
     places: list[int]
     domain_ids: list[int]
     letters: list[str]
+
+
+class Hit(NamedTuple):
+    """An event of an email of ours; `letter` is what stands for the lead in its hand-off."""
+
+    told: Reported
+    post: Post
+    match: Match
+    domain_id: int
+    letter: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +173,15 @@ def claim_one(conn: Connection, webhook_id: int) -> list[Post]:
     return [Post(*row) for row in fetch(conn, SQL.claim_one, {"webhook_id": webhook_id})]
 
 
-def close(conn: Connection, unmatched: Mapping[int, int]) -> None:
-    """These posts were read: post -> how many of its events belong to no email of the pool."""
-    conn.execute(SQL.close, {"ids": array(unmatched), "unmatched": array(unmatched.values())})
+def close(conn: Connection, unmatched: Mapping[int, int], events: Mapping[int, int]) -> None:
+    """These posts were read: post -> how many of its events belong to no email of the pool; and how many were new."""
+    new = [events.get(post_id, 0) for post_id in unmatched]
+    conn.execute(SQL.close, {"ids": array(unmatched), "unmatched": array(unmatched.values()), "events": array(new)})
+
+
+def clean(text: str) -> str:
+    """PostgreSQL keeps no NUL."""
+    return text.replace("\0", "")
 
 
 def put_back(conn: Connection, webhook_id: int, error: str) -> bool:
@@ -215,9 +235,23 @@ def find_links(conn: Connection, clicked: Iterable[tuple[int, str]]) -> dict[tup
     return {(row.campaign_id, row.url): row.id for row in rows}
 
 
-def drop_read(conn: Connection, days: int, odd_days: int, most: int) -> int:
-    """Drop posts that were read, older than `days`; those with something odd after `odd_days`. How many it were."""
-    return conn.execute(SQL.drop_read, {"days": days, "odd_days": odd_days, "most": most}).rowcount
+# -- Keeping -----------------------------------------------------------------------------------------------------------
+
+
+def find_retention(conn: Connection, default: int) -> int:
+    """Days that a post is kept after it was read: as an operator has set them, or else `default`."""
+    return int(conn.execute(SQL.find_retention, {"default": default}).scalar_one())
+
+
+def keep_for(conn: Connection, days: int | None) -> None:
+    """Keep posts for so many days, 1 to 400; None: as long as the environment says. It takes effect within the hour."""
+    conn.execute(SQL.keep_for, {"days": days})
+
+
+def drop_read(conn: Connection, days: int, most: int) -> int:
+    """Drop posts that were read, older than `days`; those with something odd not before ODD_DAYS. How many it were."""
+    values = {"days": days, "odd_days": max(days, ODD_DAYS), "most": most}
+    return conn.execute(SQL.drop_read, values).rowcount
 
 
 # -- Whether they arrive, and how late ---------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ WITH waiting AS MATERIALIZED (
     SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS bytes_before
       FROM waiting
 )
-SELECT webhook.id, webhook.received_at, webhook.delivery, webhook.body
+SELECT webhook.id, webhook.received_at, webhook.delivery, webhook.body, webhook.again, webhook.unmatched
   FROM measured
   JOIN webhook
     ON webhook.id = measured.id
@@ -55,7 +55,7 @@ SELECT webhook.id, webhook.received_at, webhook.delivery, webhook.body
  ORDER BY webhook.id
 
 -- name: claim_one
-SELECT id, received_at, delivery, body
+SELECT id, received_at, delivery, body, again, unmatched
   FROM webhook
  WHERE id = :webhook_id
    AND read_at IS NULL
@@ -65,8 +65,10 @@ SELECT id, received_at, delivery, body
 UPDATE webhook
    SET read_at = now(),
        error = NULL,
-       unmatched = told.unmatched
-  FROM unnest(CAST(:ids AS bigint[]), CAST(:unmatched AS integer[])) AS told (id, unmatched)
+       unmatched = told.unmatched,
+       events = webhook.events + told.events
+  FROM unnest(CAST(:ids AS bigint[]), CAST(:unmatched AS integer[]), CAST(:events AS integer[]))
+       AS told (id, unmatched, events)
  WHERE webhook.id = told.id
 
 -- name: put_back
@@ -184,6 +186,14 @@ SELECT pool.id AS pool_id,
 UPDATE pool
    SET webhook_secret = :secret
  WHERE id = :pool_id
+
+-- name: find_retention
+SELECT coalesce(days, :default) AS days
+  FROM webhook_retention
+
+-- name: keep_for
+UPDATE webhook_retention
+   SET days = :days
 
 -- What was read is kept for some days; what was not understood, or not found, for longer.
 -- name: drop_read
