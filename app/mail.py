@@ -153,6 +153,11 @@ class Meaning:
     bounce: Bounce | None = None
     first: bool = False
 
+    @property
+    def is_trouble(self) -> bool:
+        """Something went wrong: what the provider says of it is worth keeping; of a delivery it fills the record."""
+        return self.bounce is not None or self.kind is Kind.DEFERRED or self.evidence is Kind.REFUSED
+
 
 class Reported(NamedTuple):
     """One event of a webhook. `key` is the provider's own id of it, the same in every repeat; `at` has a time zone.

@@ -49,7 +49,6 @@ FAILURES: Final[Mapping[str, Meaning]] = {
     "old": BOUNCED[Bounce.SOFT],  # tried for days
     "greylisted": BOUNCED[Bounce.SOFT],
 }
-TROUBLES: Final = (*BOUNCED.values(), *FAILURES.values(), DEFERRED, DROPPED)
 
 
 class MailgunWebhooks:
@@ -96,7 +95,7 @@ def _reported(told: Mapping[str, Any], token: str) -> Reported:
         # Google's proxy fetches pictures when a person opens the email; Apple's and scanners do without one.
         machine=_inside(told, "client-info", "bot") in ("apple", "generic"),
         url=told.get("url"),
-        reason=_reason(told) if meaning in TROUBLES else None,
+        reason=_reason(told) if meaning.is_trouble else None,
     )
 
 

@@ -62,8 +62,6 @@ CLASSES: Final[Mapping[tuple[str, str], Bounce]] = {
 DROPS: Final[Mapping[str, Meaning]] = dict.fromkeys(
     ("bounced address", "invalid"), Meaning(Kind.BOUNCED, Kind.REFUSED, Bounce.HARD, first=True)
 )
-# Of these it is kept what was said; of a delivery it would fill the record.
-TROUBLES: Final = (*BOUNCED.values(), *DROPS.values(), DROPPED, MEANINGS["deferred"])
 OWN_REF: Final = re.compile(r"\.(?:filter|recv)[^.]*[.-].*")  # what SendGrid's machines put behind the call's id
 
 
@@ -121,7 +119,7 @@ def _key(secret: str) -> EllipticCurvePublicKey:
 
 def _reported(told: dict[str, Any]) -> Reported:
     meaning = _meaning(told)
-    reason = told.get("reason") or told.get("response") if meaning in TROUBLES else None
+    reason = told.get("reason") or told.get("response") if meaning.is_trouble else None
     return Reported(
         key=told.get("sg_event_id") or _digest(told),
         at=datetime.fromtimestamp(told["timestamp"], UTC),
