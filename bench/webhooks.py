@@ -250,7 +250,8 @@ def _ours(house: Server, running: Running, tenant: Tenant, door: Door, cut: Sequ
         with httpx.Client(limits=httpx.Limits(max_connections=THREADS), timeout=60) as client:
             list(threads.map(lambda post: _post(client, door, post), posts))
         kept = watch.elapsed
-        _wait(lambda: _reported(running, tenant, door) >= expected, 600, "the report did not show every event", 0.2)
+        _wait(lambda: _is_read(running), 600, "posts were not read")
+        _wait(lambda: _reported(running, tenant, door) >= expected, 60, "the report did not show every event", 0.2)
     spent = {name: cpu_seconds(pid) - before[name] for name, pid in running.pids.items()}
     shown = _reported(running, tenant, door)
     if shown != expected:
@@ -267,6 +268,11 @@ def _ours(house: Server, running: Running, tenant: Tenant, door: Door, cut: Sequ
 
 def _post(client: httpx.Client, door: Door, post: Post) -> None:
     client.post(door.url, content=post.body, headers=dict(post.headers)).raise_for_status()
+
+
+def _is_read(running: Running) -> bool:
+    with running.runtime.db.begin() as conn:
+        return not webhook.find_waiting(conn)
 
 
 def _reported(running: Running, tenant: Tenant, door: Door) -> int:
