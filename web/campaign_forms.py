@@ -42,6 +42,13 @@ POLICIES: Final = {
     ),
     "leave": ("Leave", "They count as failed: nobody gets it twice, and somebody may not get it at all."),
 }
+# How opens and clicks are seen: by whom, in one sentence each.
+TRACKING: Final = {
+    "auto": ("As the provider does", "Its own reports; where it makes none, as over SMTP, by Millrace itself."),
+    "on": ("By Millrace", "Through addresses of Millrace, whichever the provider is. Its own reports are left out."),
+    "off": ("Not at all", "Nothing is put into the email. What a provider reports unasked is still recorded."),
+}
+TRACKED_BY: Final = choices((name, label) for name, (label, _) in TRACKING.items())
 
 
 def _number(value: object) -> int | None:
@@ -66,10 +73,13 @@ class CampaignForm(Form):
         default="hold",
         validate_choice=False,  # the flow names what is wrong
     )
+    track_opens = SelectField("Opens", choices=TRACKED_BY, default="auto", validate_choice=False)
+    track_clicks = SelectField("Clicks", choices=TRACKED_BY, default="auto", validate_choice=False)
 
     def offer(self) -> None:
         """Fill the lists with what this organisation has."""
-        for field in (self.name, self.sender, self.segment, self.subject, self.start, self.zone):
+        written = (self.name, self.sender, self.segment, self.subject, self.start, self.zone)
+        for field in (*written, self.track_opens, self.track_clicks):
             field.flags.plain = True  # a draft is saved without them, but they are not called optional
         with runtime().db.begin() as conn:
             senders = sender.list_senders(conn, me().organisation_id)
@@ -89,6 +99,8 @@ class CampaignForm(Form):
             text=_lines(self.text.data),
             start_at=self._start_at() if self.when.data == "later" else None,
             unknown_policy=self.unknown_policy.data or "",
+            track_opens=self.track_opens.data or "",
+            track_clicks=self.track_clicks.data or "",
         )
 
     def _start_at(self) -> datetime:
@@ -117,6 +129,8 @@ def written(found: Campaign, content: Content) -> dict[str, object]:
         "start": write_moment(found.start_at, zone) if found.start_at else "",
         "zone": zone,
         "unknown_policy": found.unknown_policy,
+        "track_opens": found.track_opens,
+        "track_clicks": found.track_clicks,
     }
 
 

@@ -12,11 +12,11 @@ from app.errors import Conflict, Fault, Invalid
 from app.flows import edit_campaign, launch, steer
 from app.flows.launch import LaunchCheck
 from app.flows.preview import Preview, preview
-from app.models import campaign, campaign_list, report
+from app.models import campaign, campaign_list, report, track
 from app.models.campaign import Content
 from app.models.campaign_list import Line
 from app.models.field import load_fields
-from web.campaign_forms import POLICIES, CampaignForm, fresh, merge_fields, written
+from web.campaign_forms import POLICIES, TRACKING, CampaignForm, fresh, merge_fields, written
 from web.campaign_pace import read_pace
 from web.context import me, runtime
 from web.paging import after_number, page_of
@@ -125,6 +125,7 @@ def show(campaign_id: int) -> str:
         pace=read_pace(line),
         zone=last_zone(),
         policies=POLICIES,
+        tracking=TRACKING,
         warnings=warnings(),
     )
 
@@ -188,6 +189,7 @@ def _facts(line: Line) -> dict[str, object]:
         return {}
     with runtime().reports.begin() as conn:
         return {
+            "firsts": track.count_firsts(conn, line.id),
             "figures": report.sum_campaign(conn, me().organisation_id, line.id),
             "hours": report.sum_campaign_hours(conn, me().organisation_id, line.id),
             "domains": report.sum_campaign_domains(conn, me().organisation_id, line.id, 10),
@@ -206,6 +208,7 @@ def _editor(form: CampaignForm, campaign_id: int | None = None) -> str:
         zones=zone_names(),
         longest=edit_campaign.LONGEST_NAME,
         policies=POLICIES,
+        tracking=TRACKING,
     )
 
 

@@ -9,7 +9,9 @@ from app.errors import Unrenderable
 from app.mail import Batch, Letter
 from app.models.campaign import Sending
 from app.models.template import Addressee, Compiled, Shared, has_unsubscribe_link
-from app.signing import Signer
+from app.models.template_links import track
+from app.models.track import is_own
+from app.signing import Signer, TrackingTokens
 
 __all__ = ["Composer", "has_unsubscribe_link", "unsubscribe_base"]
 
@@ -22,11 +24,26 @@ def unsubscribe_base(base_url: str) -> str:
 class Composer:
     """One content version, bound to its campaign and sender: made once, used for every page. Threads may share it."""
 
-    def __init__(self, compiled: Compiled, sending: Sending, base_url: str, signer: Signer) -> None:
+    def __init__(
+        self,
+        compiled: Compiled,
+        sending: Sending,
+        base_url: str,
+        signer: Signer,
+        tracking: TrackingTokens | None = None,
+    ) -> None:
+        """Where the campaign is tracked by ourselves, `tracking` signs its links; it is decided here, for all leads."""
         self.sending = sending
-        self.content = compiled.content(sending.version)
         self._base = unsubscribe_base(base_url)
-        self._values = compiled.bind(Shared(sending.campaign_name, sending.from_name, self._base))
+        shared = Shared(sending.campaign_name, sending.from_name, self._base)
+        opens, clicks = (is_own(choice, sending.provider) for choice in (sending.track_opens, sending.track_clicks))
+        tracked = track(compiled, clicks=clicks, opens=opens) if tracking else None
+        compiled = tracked.compiled if tracked else compiled
+        self.content = compiled.content(sending.version)
+        self._values = compiled.bind(shared)
+        if tracked and tracking:
+            token = tracking.signer(sending.campaign_id)
+            self._values = tracked.complete(self._values, token, base_url.rstrip("/"))
         self._token = signer.unsubscribe_token
 
     def compose(self, leads: Sequence[Addressee]) -> tuple[list[Letter], list[tuple[int, str]]]:

@@ -9,11 +9,11 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Fault, Invalid
-from app.models import campaign, segment
+from app.models import campaign, segment, track
 from app.models.campaign import Campaign, Content
 from app.models.field import load_fields
 from app.models.sender import Sender
-from app.models.template import compile_content
+from app.models.template import Compiled, compile_content
 from app.runtime import Runtime
 
 LONGEST_NAME: Final = 200
@@ -31,6 +31,8 @@ class Draft:
     text: str = ""
     start_at: datetime | None = None
     unknown_policy: str = "hold"
+    track_opens: str = "auto"
+    track_clicks: str = "auto"
 
 
 def create(runtime: Runtime, organisation_id: int, owner_id: int, draft: Draft) -> int:
@@ -42,6 +44,7 @@ def create(runtime: Runtime, organisation_id: int, owner_id: int, draft: Draft) 
         _fill(found, draft)
         session.flush()
         session.add(_content(Content(campaign_id=found.id), draft, compiled))
+        _number_links(session, found.id, compiled)
         return found.id
 
 
@@ -57,6 +60,7 @@ def update(runtime: Runtime, organisation_id: int, campaign_id: int, draft: Draf
         if (content.subject, content.html, content.text) != (draft.subject, draft.html, draft.text):
             content.version += 1
         _content(content, draft, compiled)
+        _number_links(session, campaign_id, compiled)
 
 
 def duplicate(runtime: Runtime, organisation_id: int, owner_id: int, campaign_id: int) -> int:
@@ -72,11 +76,13 @@ def duplicate(runtime: Runtime, organisation_id: int, owner_id: int, campaign_id
             html=content.html,
             text=content.text,
             unknown_policy=source.unknown_policy,
+            track_opens=source.track_opens,
+            track_clicks=source.track_clicks,
         )
     return create(runtime, organisation_id, owner_id, draft)
 
 
-def _check(session: Session, organisation_id: int, draft: Draft) -> dict[str, object] | None:
+def _check(session: Session, organisation_id: int, draft: Draft) -> Compiled | None:
     """Everything that may be wrong with a draft, at once; the compiled content, None while there is none yet."""
     faults = []
     if not draft.name.strip():
@@ -93,11 +99,14 @@ def _check(session: Session, organisation_id: int, draft: Draft) -> dict[str, ob
         faults.append(Fault("segment", "There is no such segment."))
     if draft.unknown_policy not in campaign.POLICIES:
         faults.append(Fault("unknown_policy", f"Choose one of these: {', '.join(campaign.POLICIES)}."))
+    for name in ("track_opens", "track_clicks"):
+        if getattr(draft, name) not in track.CHOICES:
+            faults.append(Fault(name, f"Choose one of these: {', '.join(track.CHOICES)}."))
     compiled = None
     if draft.html.strip() or draft.subject.strip():
         try:
             fields = load_fields(session.connection(), organisation_id)
-            compiled = compile_content(draft.subject, draft.html, draft.text, fields).to_json()
+            compiled = compile_content(draft.subject, draft.html, draft.text, fields)
         except Invalid as error:
             faults.extend(error.faults)
     if faults:
@@ -111,8 +120,16 @@ def _fill(found: Campaign, draft: Draft) -> None:
     found.segment_id = draft.segment_id
     found.start_at = draft.start_at
     found.unknown_policy = draft.unknown_policy
+    found.track_opens, found.track_clicks = draft.track_opens, draft.track_clicks
 
 
-def _content(content: Content, draft: Draft, compiled: dict[str, object] | None) -> Content:
-    content.subject, content.html, content.text, content.compiled = draft.subject, draft.html, draft.text, compiled
+def _content(content: Content, draft: Draft, compiled: Compiled | None) -> Content:
+    content.subject, content.html, content.text = draft.subject, draft.html, draft.text
+    content.compiled = compiled.to_json() if compiled else None
     return content
+
+
+def _number_links(session: Session, campaign_id: int, compiled: Compiled | None) -> None:
+    """What clicks are counted by, and led to; whether they are tracked is decided when they are sent."""
+    session.flush()
+    track.save_links(session.connection(), campaign_id, compiled.links.urls if compiled else ())

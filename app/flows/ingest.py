@@ -17,11 +17,12 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from app.errors import Unavailable
-from app.flows import consequences, resolve
+from app.flows import consequences, resolve, track
 from app.flows.resolve import Evidence
 from app.mail import Kind, Reported
-from app.models import alert, bounce, event, rollup, webhook
+from app.models import alert, bounce, event, post, rollup, webhook
 from app.models.event import Fact, Source, Told
+from app.models.track import Touch
 from app.models.webhook import BUCKETS, Arrivals, Hit, Match, Pool, Post, Window
 from app.providers import READERS
 from app.runtime import Runtime
@@ -73,11 +74,11 @@ def tidy(runtime: Runtime) -> int:
     with runtime.db.begin() as conn:
         webhook.keep_days(conn)
         bounce.drop_old(conn)
-        days = webhook.find_retention(conn, runtime.settings.webhook_days)
+        days = post.find_retention(conn, runtime.settings.webhook_days)
     total, dropped = 0, POSTS
     while dropped == POSTS and not runtime.stopping.is_set():
         with runtime.db.begin() as conn:
-            dropped = webhook.drop_read(conn, days, POSTS)
+            dropped = post.drop_read(conn, days, POSTS)
         total += dropped
     return total
 
@@ -181,6 +182,7 @@ def _prove(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
 def _record(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
     """In time's order: the record is told of each five minutes once. A clock that runs ahead does not move us."""
     telling = [hit for hit in hits if hit.told.meaning.kind is not None]
+    telling = _sift(conn, pool, telling)
     clicked = [(hit.match.campaign_id, webhook.clean(hit.told.url)) for hit in telling if hit.told.url is not None]
     links = webhook.find_links(conn, clicked)
     sources: dict[tuple[int, int, bool], Source] = {}
@@ -195,6 +197,20 @@ def _record(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
         events.append(Told(consequences.time_of(hit), source, fact))
     events.sort(key=lambda each: each.time)
     event.append_told(conn, events)
+
+
+def _sift(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> list[Hit]:
+    """All but opens and clicks that tracking does not want; it notes who was first."""
+    touches = {place: touch for place, hit in enumerate(hits) if (touch := _touch(hit)) is not None}
+    wanted = track.sift(conn, pool.provider, list(touches.values()))
+    return [hit for place, hit in enumerate(hits) if place not in touches or touches[place] in wanted]
+
+
+def _touch(hit: Hit) -> Touch | None:
+    kind = hit.told.meaning.kind
+    if kind not in (Kind.OPENED, Kind.CLICKED):
+        return None
+    return Touch(hit.match.campaign_id, hit.told.lead_id, kind, hit.told.machine)
 
 
 def _source(pool: Pool, match: Match, link_id: int, machine: bool) -> Source:

@@ -65,6 +65,8 @@ class Campaign(Base):
     audience: Mapped[int | None]
     exclusions: Mapped[dict[str, int]] = mapped_column(JSONB, default=dict)
     unknown_policy: Mapped[str] = mapped_column(default="hold")
+    track_opens: Mapped[str] = mapped_column(default="auto")
+    track_clicks: Mapped[str] = mapped_column(default="auto")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
     launched_at: Mapped[datetime | None]
@@ -101,6 +103,9 @@ class Sending:
     pool_id: int
     pool_url: bytes
     batch: int
+    provider: str = ""
+    track_opens: str = "off"
+    track_clicks: str = "off"
 
 
 def get(session: Session, organisation_id: int, campaign_id: int) -> Campaign:

@@ -82,7 +82,8 @@ SELECT waiting.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS pro
 SELECT campaign.id, campaign.organisation_id, campaign.owner_id, campaign.name,
        content.version, content.variant,
        sender.name, sender.address, sender.reply_to,
-       pool.id, pool.url, pool.batch
+       pool.id, pool.url, pool.batch, pool.provider,
+       campaign.track_opens, campaign.track_clicks
   FROM campaign
   JOIN content
     ON content.campaign_id = campaign.id

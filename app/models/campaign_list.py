@@ -34,6 +34,8 @@ class Line:
     finished_at: datetime | None
     read_at: datetime
     unknown_policy: str
+    track_opens: str
+    track_clicks: str
     owner: str
     sender: str | None
     address: str | None

@@ -4,7 +4,7 @@
 SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.start_at, campaign.run,
        campaign.exclusions, campaign.created_at, campaign.updated_at, campaign.launched_at, campaign.finished_at,
        now() AS read_at,
-       campaign.unknown_policy, owner.name AS owner,
+       campaign.unknown_policy, campaign.track_opens, campaign.track_clicks, owner.name AS owner,
        sender.name AS sender, sender.address, pool.id AS pool_id, pool.name AS pool, pool.state AS pool_state,
        pool.reason AS pool_reason, pool.resume_at AS pool_resume_at,
        segment.name AS segment,

@@ -20,6 +20,7 @@ from app.models.field import Fields
 from app.models.template_check import MOST_FAULTS, check, known_paths
 from app.models.template_filters import LONGEST
 from app.models.template_html import Spot, find_spots
+from app.models.template_links import NO_LINKS, Links, Numbering, Target, find_in_html, find_in_text
 from app.models.template_liquid import PlacedNode, parse
 from app.models.template_slots import (
     Addressee,
@@ -75,7 +76,8 @@ class Shared:
 class Compiled:
     """Content, ready to be filled. Of the `slots`, fields come first, then blocks.
 
-    `unsubscribe` says whether the HTML shows every lead the unsubscribe address.
+    `unsubscribe` says whether the HTML shows every lead the unsubscribe address. `links` is where those stand that can
+    be tracked.
     """
 
     subject: Parts
@@ -83,6 +85,7 @@ class Compiled:
     text: Parts
     slots: tuple[Slot, ...]
     unsubscribe: bool
+    links: Links = NO_LINKS
 
     def content(self, version: int) -> Content:
         """What a provider is given once a batch."""
@@ -114,7 +117,8 @@ class Compiled:
 
         None where it would stay below with every field at its longest, as it does but for blocks and huge templates.
         """
-        used = [*self.html.slots, *self.text.slots]
+        # what tracking adds stands behind our own slots, is short, and has room beside
+        used = [slot for slot in (*self.html.slots, *self.text.slots) if slot < len(self.slots)]
         room = LARGEST_EMAIL - sum(map(len, (*self.html.static, *self.text.static)))
         if not any(isinstance(slot, BlockSlot) for slot in self.slots) and len(used) * LONGEST <= room:
             return None
@@ -127,6 +131,7 @@ class Compiled:
             "parts": {name: [list(part.static), list(part.slots)] for name, part in parts.items()},
             "slots": [_slot_to_json(slot) for slot in self.slots],
             "unsubscribe": self.unsubscribe,
+            "links": self.links.to_json(),
         }
 
     @classmethod
@@ -134,7 +139,8 @@ class Compiled:
         """What `to_json` gave."""
         parts = {name: Parts(tuple(static), tuple(slots)) for name, (static, slots) in data["parts"].items()}
         slots = tuple(_slot_from_json(slot) for slot in data["slots"])
-        return cls(parts["subject"], parts["html"], parts["text"], slots, bool(data["unsubscribe"]))
+        links = Links.from_json(data.get("links"))
+        return cls(parts["subject"], parts["html"], parts["text"], slots, bool(data["unsubscribe"]), links)
 
 
 def compile_content(subject: str, html: str, text: str, fields: Fields) -> Compiled:
@@ -216,18 +222,29 @@ def _nothing_required(source: Source) -> list[Fault]:
     return []
 
 
+def _no_targets(source: Source) -> list[Target]:
+    return []
+
+
 _REQUIRED: Final[Mapping[str, Callable[[Source], list[Fault]]]] = {"subject": _subject_requires, "html": _html_requires}
 
 
 def _cut(parts: Sequence[_Part]) -> Compiled:
     cutter = Cutter()
-    subject, html, text = (cutter.cut(part.source, part.nodes, part.name, part.spots) for part in parts)
+    subject, html, text = (
+        cutter.cut(part.source, part.nodes, part.name, part.spots, find(part.source))
+        for part, find in zip(parts, (_no_targets, find_in_html, find_in_text), strict=True)
+    )
     slots = sorted(cutter.numbers, key=lambda slot: isinstance(slot, BlockSlot))  # stable: only blocks move
     moved = {cutter.numbers[slot]: number for number, slot in enumerate(slots)}
     subject, html, text = (
         Parts(part.static, tuple(moved[number] for number in part.slots)) for part in (subject, html, text)
     )
-    return Compiled(subject, html, text, tuple(slots), parts[1].shows_unsubscribe)
+    numbering = Numbering()
+    spots = [numbering.spots(cutter.in_text[name]) for name in ("html", "text")]
+    blocks = numbering.spots(each._replace(piece=moved[each.piece]) for each in cutter.in_blocks)
+    links = Links(numbering.urls, spots[0], spots[1], blocks)
+    return Compiled(subject, html, text, tuple(slots), parts[1].shows_unsubscribe, links)
 
 
 def _try_out(compiled: Compiled, known: Mapping[str, str]) -> None:

@@ -66,6 +66,7 @@ class Spot:
 ADDRESSES: Final = frozenset(
     ("href", "src", "action", "formaction", "background", "poster", "cite", "data", "srcset", "longdesc", "xlink:href")
 )
+LINKS: Final = frozenset(("a", "area"))  # whose address is followed by a reader
 SAFE_SCHEME: Final = re.compile(r"\s*(https?|mailto|tel|sms):", re.IGNORECASE)
 
 _CODE_SCHEME = re.compile(r"\s*(javascript|vbscript|data\s*:\s*text)\s*[:/]", re.IGNORECASE)
@@ -95,6 +96,16 @@ class _Block:
 
 def find_spots(source: Source) -> tuple[Mapping[int, Spot], list[Fault]]:
     """The spot of every merge field, by where it starts, and what stands in the way."""
+    reader = _read(source)
+    return reader.spots, reader.faults
+
+
+def find_targets(source: Source) -> list[tuple[int, int]]:
+    """Where the addresses that links lead to begin and end, in order: those with a merge field in them are left out."""
+    return _read(source).targets
+
+
+def _read(source: Source) -> _Reader:
     reader = _Reader(source)
     place = 0
     for mark in source.marks:
@@ -102,7 +113,7 @@ def find_spots(source: Source) -> tuple[Mapping[int, Spot], list[Fault]]:
         reader.meet(mark)
         place = mark.end
     reader.read(place, len(source.text))
-    return reader.spots, reader.faults
+    return reader
 
 
 class _Reader:
@@ -112,11 +123,14 @@ class _Reader:
         self.source = source
         self.spots: dict[int, Spot] = {}
         self.faults: list[Fault] = []
+        self.targets: list[tuple[int, int]] = []
+        self._value_began = -1  # where the value that is being read begins; -1: there is a merge field in it
         self._point = Point()
         self._blocks: list[_Block] = []
 
     def meet(self, mark: Mark) -> None:
         """Pass a piece of Liquid."""
+        self._value_began = -1
         if mark.kind == "field":
             self._meet_field(mark)
         elif mark.kind == "tag":
@@ -208,18 +222,19 @@ class _Reader:
         if letter.isspace():
             return place + 1
         if letter == ">":
-            self._leave_value()
+            self._leave_value(-1)
             return place
         at = {'"': At.DOUBLE, "'": At.SINGLE}.get(letter, At.BARE)
         self._point = replace(self._point, at=at)
-        return place if at is At.BARE else place + 1
+        self._value_began = place if at is At.BARE else place + 1
+        return self._value_began
 
     def _read_quoted(self, place: int, end: int) -> int:
         stop = self.source.text.find(_QUOTES[self._point.at], place, end)
         self._read_value(place, end if stop < 0 else stop)
         if stop < 0:
             return end
-        self._leave_value()
+        self._leave_value(stop)
         return stop + 1
 
     def _read_bare(self, place: int, end: int) -> int:
@@ -227,7 +242,7 @@ class _Reader:
         stop = found.start() if found else end
         self._read_value(place, stop)
         if found:
-            self._leave_value()
+            self._leave_value(stop)
         return stop
 
     def _read_value(self, place: int, end: int) -> None:
@@ -239,7 +254,11 @@ class _Reader:
         link = Link.SAFE if _SCHEME_IS_OVER.search(head) else Link.UNSURE if head else self._point.link
         self._point = replace(self._point, link=link, head="" if link is Link.SAFE else head[:200])
 
-    def _leave_value(self) -> None:
+    def _leave_value(self, end: int) -> None:
+        leads = self._point.attribute == "href" and self._point.tag in LINKS and not self._point.closing
+        if leads and 0 <= self._value_began < end:
+            self.targets.append((self._value_began, end))
+        self._value_began = -1
         self._point = Point(At.TAG, self._point.tag, self._point.closing)
 
     def _read_comment(self, place: int, end: int) -> int:

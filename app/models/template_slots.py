@@ -51,6 +51,8 @@ class Addressee(Protocol):
     def time_zone(self) -> str | None: ...
     @property
     def attributes(self) -> Mapping[str, object]: ...
+    @property
+    def untracked(self) -> bool: ...
 
 
 class LeadView(NamedTuple):
@@ -60,6 +62,7 @@ class LeadView(NamedTuple):
     email: str
     time_zone: str | None
     attributes: Mapping[str, object]
+    untracked: bool = False
 
 
 def as_mapping(lead: Addressee) -> Mapping[str, object]:
@@ -89,24 +92,71 @@ Slot = FieldSlot | BlockSlot
 Fill = Callable[[Addressee, str], str]
 
 
+class Found(NamedTuple):
+    """A link's address in a piece of static text, or in a block's Liquid."""
+
+    piece: int
+    start: int
+    end: int
+    url: str
+
+
 class Cutter:
     """Cuts parts into static text and slots. Equal slots are one, whichever part they are in."""
 
     def __init__(self) -> None:
         self.numbers: dict[Slot, int] = {}
+        self.in_text: dict[str, list[Found]] = {}
+        self.in_blocks: list[Found] = []
 
-    def cut(self, source: Source, nodes: Sequence[Node], place: str, spots: Mapping[int, Spot]) -> Parts:
-        """One part. `spots` tells which merge fields begin an address."""
+    def cut(
+        self,
+        source: Source,
+        nodes: Sequence[Node],
+        place: str,
+        spots: Mapping[int, Spot],
+        targets: Sequence[tuple[int, int, str]] = (),
+    ) -> Parts:
+        """One part. `spots` tells which merge fields begin an address, `targets` are the addresses of its links.
+
+        Where those stand in the pieces is kept: `in_text` by part, `in_blocks` by slot.
+        """
         static, slots = [""], []
+        found = self.in_text.setdefault(place, [])
         for at, node in enumerate(nodes):
+            after = _start(source, nodes[at + 1]) if at + 1 < len(nodes) else len(source.text)
             if isinstance(node, ContentNode):
+                found += _targets_in(source, node, after, len(static) - 1, len(static[-1]), targets)
                 static[-1] += node.text
             elif not isinstance(node, CommentNode):
-                after = _start(source, nodes[at + 1]) if at + 1 < len(nodes) else len(source.text)
                 slot = _field_slot(node, place, spots) or _block_slot(source, node, after, place, spots)
+                known = slot in self.numbers
                 slots.append(self.numbers.setdefault(slot, len(self.numbers)))
+                if isinstance(slot, BlockSlot) and not known:
+                    begins = _start(source, node)
+                    ends = begins + len(slot.liquid)
+                    self.in_blocks += [
+                        Found(slots[-1], start - begins, end - begins, url)
+                        for start, end, url in targets
+                        if begins <= start and end <= ends
+                    ]
                 static.append("")
         return Parts(tuple(static), tuple(slots))
+
+
+def _targets_in(
+    source: Source, node: ContentNode, after: int, piece: int, offset: int, targets: Sequence[tuple[int, int, str]]
+) -> list[Found]:
+    """Those in a static text, which may be shorter than its source by the white space that a tag strips."""
+    begins = source.lexed.find(node.text, _start(source, node), after) if targets and node.text else -1
+    if begins < 0:
+        return []
+    moved = offset - begins
+    return [
+        Found(piece, start + moved, end + moved, url)
+        for start, end, url in targets
+        if begins <= start and end <= begins + len(node.text)
+    ]
 
 
 def is_field(node: PlacedNode, path: str) -> bool:
