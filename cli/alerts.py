@@ -39,6 +39,7 @@ def _facts(each: Alert) -> dict[str, object]:
         "advice": each.meaning.advice,
         "campaign": {"id": each.campaign_id, "name": each.campaign} if each.campaign_id else None,
         "pool": {"id": each.pool_id, "name": each.pool} if each.pool_id else None,
+        "endpoint": {"id": each.endpoint_id, "name": each.endpoint} if each.endpoint_id else None,
         "raised_at": each.raised_at.astimezone(UTC).isoformat(),
         "seen_at": each.seen_at.astimezone(UTC).isoformat(),
         "times": each.times,
@@ -47,15 +48,20 @@ def _facts(each: Alert) -> dict[str, object]:
 
 
 def _print(each: Alert) -> None:
-    subject = f"campaign {each.campaign_id} {each.campaign}" if each.campaign_id else f"pool {each.pool_id} {each.pool}"
     gravity = click.style(f"{each.meaning.gravity:<5}", fg=COLOURS[each.meaning.gravity])
-    click.echo(f"{gravity}{each.meaning.label}: {_one_line(subject)}")
+    click.echo(f"{gravity}{each.meaning.label}: {_one_line(_subject(each))}")
     often = f", found {each.times:,} times, last {_said(each.seen_at)}" if each.times > 1 else ""
     click.echo(f"     since {_said(each.raised_at)}{often}")
     click.echo(f"     {_one_line(each.message)}")
     click.echo(f"     {each.meaning.advice}")
     if each.untold:
         click.echo(f"     Somebody could not be told of it: {each.untold}")
+
+
+def _subject(each: Alert) -> str:
+    if each.endpoint_id:
+        return f"endpoint {each.endpoint_id} {each.endpoint}"
+    return f"campaign {each.campaign_id} {each.campaign}" if each.campaign_id else f"pool {each.pool_id} {each.pool}"
 
 
 def _one_line(text: str) -> str:

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from app.errors import NotFound
+from app.flows import endpoints
 from app.models import alert
 from app.models.alert import MEANINGS, Alert, Kind
 from app.runtime import Runtime
@@ -57,20 +58,27 @@ def add_user(runtime: Runtime, built: World, name: str, role: str) -> int:
         return world.insert(conn, "user", **values, role=role)
 
 
+def an_endpoint(runtime: Runtime, built: World) -> int:
+    entry = endpoints.Entry("Warehouse", "https://hooks.example.com/events")
+    return endpoints.add(runtime, built.organisation_id, entry).id
+
+
 def test_every_kind_has_a_meaning() -> None:
     assert set(MEANINGS) == set(Kind)
-    assert {meaning.about for meaning in MEANINGS.values()} == {"campaign", "pool"}
+    assert {meaning.about for meaning in MEANINGS.values()} == {"campaign", "pool", "endpoint"}
     assert {meaning.gravity for meaning in MEANINGS.values()} <= {"bad", "warn", "info"}
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_can_be_raised_and_cleared(runtime: Runtime, built: World, kind: Kind) -> None:
     about = MEANINGS[kind].about
-    subject = built.pool_id if about == "pool" else built.campaign_id
+    subjects = {"campaign": built.campaign_id, "pool": built.pool_id}
+    subject = subjects[about] if about in subjects else an_endpoint(runtime, built)
     raise_it(runtime, kind, subject)
     (found,) = open_ones(runtime, built)
-    assert (found.kind, found.pool_id or found.campaign_id) == (kind, subject)
-    assert (found.pool is None, found.campaign is None) == (about == "campaign", about == "pool")
+    assert (found.kind, found.pool_id or found.campaign_id or found.endpoint_id) == (kind, subject)
+    names = {"campaign": found.campaign, "pool": found.pool, "endpoint": found.endpoint}
+    assert {name for name, value in names.items() if value is not None} == {about}
     clear_it(runtime, kind, subject)
     assert open_ones(runtime, built) == []
 

@@ -15,6 +15,7 @@ from web import assets, csrf, formats, navigation, problems, security, throttle,
 from web.account import blueprint as account
 from web.alerts import blueprint as alerts
 from web.campaigns import blueprint as campaigns
+from web.endpoints import blueprint as endpoints
 from web.health import blueprint as health
 from web.imports import blueprint as imports
 from web.leads import blueprint as leads
@@ -37,6 +38,7 @@ BLUEPRINTS = (
     recipients,
     reports,
     account,
+    endpoints,
     health,
     imports,
     leads,

@@ -41,6 +41,7 @@ ROOMS = (
     Room("Segments", "segments.index", "segment"),
     Room("Reports", "reports.index", "report"),
     Room("Senders", "senders.index", "sender"),
+    Room("Endpoints", "endpoints.index", "post", admin=True),
     Room("Alerts", "alerts.index", "alert", count=count_open),
 )
 

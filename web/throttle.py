@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LIMITS = {
     # endpoint: ((limit, whose count it is), ...)
     "account.log_in_submit": (("10/minute", "by_account"), ("30/minute", "by_place")),
+    "endpoints.test": (("20/minute", "by_place"),),
     "account.change_password": (("10/minute", "by_place"),),
 }
 

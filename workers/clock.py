@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.errors import MillraceError
-from app.flows import alerts, beat, due, finish, ingest, launch, refresh, rescue, steer, unknowns
+from app.flows import alerts, beat, due, finish, ingest, launch, refresh, rescue, steer, tell_endpoints, unknowns
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ TASKS: Final = (
     Task(30.0, unknowns.apply_policies, aside=True),
     Task(10.0, beat.beat_clock),
     Task(3600.0, ingest.tidy, aside=True),
+    Task(3600.0, tell_endpoints.tidy, aside=True),
 )
 CONNECTIONS: Final = 2 + sum(task.aside for task in TASKS)  # what runs at once waits for no connection of another
 

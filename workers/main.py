@@ -43,7 +43,7 @@ end_once()
 settings = read(os.environ)
 configure(settings.log_level)
 # a page holds a connection for moments only; the looking threads need theirs beside the actors'
-runtime = Runtime(settings, name="millrace worker", connections=settings.worker_threads + 6)
+runtime = Runtime(settings, name="millrace worker", connections=settings.worker_threads + 8)
 broker = open_broker(settings.redis_url, [Looking(runtime)])
 runtime.use_bell(Bell(broker))
 dramatiq.set_broker(broker)

@@ -6,7 +6,8 @@ one row that an email costs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from sqlalchemy import Connection
 
 from app.db import Statements, copy, fetch
 from app.mail import Kind
+from app.models import news
 
 SQL = Statements("event")
 
@@ -80,9 +82,10 @@ def append(conn: Connection, source: Source, facts: Iterable[Fact]) -> None:
         lines.append(f"{lead_id}\t{domain_id}\t{end}")
     if lines:
         copy(conn, TARGET, ["".join(lines)])
+        news.keep(conn, source.organisation_id, lines)
 
 
-def append_told(conn: Connection, told: Iterable[Told]) -> None:
+def append_told(conn: Connection, told: Sequence[Told]) -> None:
     """Append events of any campaigns, timed with their own times; in time's order they cost the roll-up least."""
     lines = [
         f"{time}\t{fact.lead_id}\t{fact.domain_id}\t{fact.kind.value}\t{fact.weight}\t{_detail(fact.detail)}{source.tail}"
@@ -90,6 +93,7 @@ def append_told(conn: Connection, told: Iterable[Told]) -> None:
     ]
     if lines:
         copy(conn, TIMED, ["".join(lines)])
+        _keep_news(conn, told, lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,17 @@ def count_outcomes(conn: Connection, campaign_id: int, since: datetime) -> Outco
     rows = fetch(conn, SQL.count_outcomes, values, prepare=False)
     kinds = {str(kind): int(leads) for kind, leads, _, _ in rows}
     return Outcomes(kinds, (int(sum(row[2] for row in rows)), int(sum(row[3] for row in rows))))
+
+
+def _keep_news(conn: Connection, told: Sequence[Told], lines: Sequence[str]) -> None:
+    """Keep the lines for those who listen, by organisation; where nobody does, they are not looked at."""
+    listening = news.listening(conn)
+    heard: defaultdict[int, list[str]] = defaultdict(list)
+    if listening:
+        for (_, source, _), line in zip(told, lines, strict=True):
+            heard[source.organisation_id].append(line)
+    for organisation_id, own in heard.items():
+        news.keep(conn, organisation_id, own, timed=True)
 
 
 def _detail(detail: Mapping[str, object] | None) -> str:

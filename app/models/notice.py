@@ -18,8 +18,8 @@ SQL = Statements("notice")
 class Notice:
     """One message that is about to be sent, with the alert as it is now. `about` is raised or cleared.
 
-    `key` is the same at every try. `campaign` and `pool` are names, one of them None; `address` is None where it goes
-    to the webhook.
+    `key` is the same at every try. Of the names `campaign`, `pool` and `endpoint` one is there; `address` is None where
+    it goes to the webhook.
     """
 
     id: int
@@ -41,6 +41,8 @@ class Notice:
     campaign: str | None
     pool_id: int | None
     pool: str | None
+    endpoint_id: int | None
+    endpoint: str | None
     address: str | None
 
     @property

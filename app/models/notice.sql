@@ -60,6 +60,7 @@ SELECT claimed.id, claimed.alert_id, claimed.about, claimed.key, claimed.created
        dismisser.name AS dismissed_by,
        alert.organisation_id, organisation.name AS organisation,
        alert.campaign_id, campaign.name AS campaign, alert.pool_id, pool.name AS pool,
+       alert.endpoint_id, endpoint.name AS endpoint,
        reader.email AS address
   FROM claimed
   JOIN alert
@@ -70,6 +71,8 @@ SELECT claimed.id, claimed.alert_id, claimed.about, claimed.key, claimed.created
     ON campaign.id = alert.campaign_id
   LEFT JOIN pool
     ON pool.id = alert.pool_id
+  LEFT JOIN endpoint
+    ON endpoint.id = alert.endpoint_id
   LEFT JOIN "user" AS reader
     ON reader.id = claimed.user_id
   LEFT JOIN "user" AS dismisser

@@ -1,0 +1,102 @@
+"""What an endpoint is posted: events and their envelope as JSON (docs/endpoints.md, docs/endpoint.schema.json)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from app.models.news import Item
+
+MOST_EVENTS: Final = 500  # of one post
+MOST_BYTES: Final = 256_000  # of the same
+ENVELOPE: Final = 1_000  # bytes that its frame takes at most
+LONGEST_LOCAL: Final = 2 * 64 + 20  # bytes that an address adds beside its domain: the part before the @, escaped
+
+Event = dict[str, Any]
+
+
+class Packed(NamedTuple):
+    """The events of one post, as JSON without addresses."""
+
+    events: int
+    body: bytes
+
+
+def event_of(item: Item, domains: Mapping[int, str], links: Mapping[int, str]) -> Event:
+    """An event as endpoints read it. The address is put in when it is posted: who was erased meanwhile has none."""
+    detail = item.detail
+    url = links.get(item.link_id) or detail.get("url")
+    return {
+        "id": item.id,
+        "type": item.kind,
+        "at": said(item.at),
+        "weight": item.weight,
+        "campaign_id": item.campaign_id,
+        "run": item.run,
+        "variant": item.variant,
+        "user_id": item.user_id,
+        "pool_id": item.pool_id,
+        "lead": {"id": item.lead_id, "domain": domains.get(item.domain_id)},
+        "machine": item.machine,
+        "bounce": detail.get("bounce"),
+        "reason": detail.get("reason"),
+        "link": {"id": item.link_id or None, "url": url} if url or item.link_id else None,
+    }
+
+
+def pack(events: Iterable[Event], *, with_email: bool) -> Iterator[Packed]:
+    """Posts of at most 500 events and 256 kB, addresses counted in."""
+    pieces: list[bytes] = []
+    size = ENVELOPE
+    for event in events:
+        piece = orjson.dumps(event)
+        own = len(piece) + 1
+        if with_email:
+            own += LONGEST_LOCAL + len(event["lead"]["domain"] or "")
+        if pieces and (len(pieces) == MOST_EVENTS or size + own > MOST_BYTES):
+            yield _packed(pieces)
+            pieces, size = [], ENVELOPE
+        pieces.append(piece)
+        size += own
+    if pieces:
+        yield _packed(pieces)
+
+
+def lead_ids_of(body: bytes) -> set[int]:
+    """The leads that a post speaks of."""
+    return {event["lead"]["id"] for event in orjson.loads(body)}
+
+
+def body_of(
+    organisation_id: int, endpoint_id: int, created_at: datetime, events: bytes, addresses: Mapping[int, str] | None
+) -> bytes:
+    """A post's body; `addresses` by lead, None where the endpoint gets none."""
+    told: Sequence[Event] = orjson.loads(events)
+    if addresses is not None:
+        for event in told:
+            event["lead"]["email"] = addresses.get(event["lead"]["id"])
+    return _enveloped("events", organisation_id, endpoint_id, created_at, told)
+
+
+def test_body(organisation_id: int, endpoint_id: int, created_at: datetime) -> bytes:
+    """A test's body: signed as others are, and without any event."""
+    return _enveloped("test", organisation_id, endpoint_id, created_at, [])
+
+
+def said(moment: datetime) -> str:
+    """A time as JSON has it."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _enveloped(
+    kind: str, organisation_id: int, endpoint_id: int, created_at: datetime, events: Sequence[Event]
+) -> bytes:
+    data = {"organisation_id": organisation_id, "endpoint_id": endpoint_id, "events": events}
+    return orjson.dumps({"type": kind, "timestamp": said(created_at), "data": data})
+
+
+def _packed(pieces: Sequence[bytes]) -> Packed:
+    return Packed(len(pieces), b"[" + b",".join(pieces) + b"]")
