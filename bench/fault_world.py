@@ -17,7 +17,7 @@ import psycopg
 import redis
 
 from app.errors import Conflict, Unavailable
-from app.flows import edit_campaign, launch, pools, segments, steer
+from app.flows import edit_campaign, launch, pools, segments, senders, steer
 from app.flows.edit_campaign import Draft
 from app.runtime import Runtime
 from bench import letter, prefill, sending
@@ -228,7 +228,7 @@ def _character(built: World, name: str) -> Iterator[Character]:
     with sink(built.house, built.pace.latency, *options, name=f"sink-{name}") as peer:
         url = f"{peer.provider_url}?batch={built.pace.batch}" + (f"&idempotent={KEYS_FOR}" if keyed else "")
         pool_id = pools.add_pool(built.runtime, organisation_id, name, url, built.pace.batch, webhook_secret=secret)
-        sender_id = pools.add_sender(built.runtime, organisation_id, pool_id, name, f"{name}@news.example.com")
+        sender_id = senders.add_sender(built.runtime, organisation_id, pool_id, name, f"{name}@news.example.com")
         if told:
             ((token,),) = built.ask("SELECT webhook_token FROM pool WHERE id = %s", pool_id)
             peer.behave(webhook=pools.webhook_address(built.runtime, str(token), "sink"))

@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 
 from app import config
-from app.flows import edit_campaign, pools, segments
+from app.flows import edit_campaign, pools, segments, senders
 from app.flows.edit_campaign import Draft
 from app.flows.refresh import refresh
 from app.runtime import Runtime
@@ -62,7 +62,7 @@ def create_campaign(runtime: Runtime, tenant: Tenant, provider_url: str, conditi
     """A draft campaign with the benchmarks' letter, to the leads that match `condition` (None: all of them)."""
     organisation_id, name = tenant.organisation_id, f"Autumn {uuid4().hex[:8]}"
     pool_id = pools.add_pool(runtime, organisation_id, name, provider_url)
-    sender_id = pools.add_sender(runtime, organisation_id, pool_id, name, "walker@news.example.com")
+    sender_id = senders.add_sender(runtime, organisation_id, pool_id, name, "walker@news.example.com")
     segment_id = None if condition is None else segments.create(runtime, organisation_id, name, condition)
     draft = Draft(name, sender_id, segment_id, letter.SUBJECT, letter.HTML, letter.TEXT)
     return edit_campaign.create(runtime, organisation_id, tenant.user_id, draft)

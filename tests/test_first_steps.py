@@ -33,7 +33,7 @@ def test_a_demo_that_was_interrupted_is_completed(runtime: Runtime) -> None:
         owner = first_steps.users.oldest(session)
     assert owner is not None
     pool_id = first_steps.pools.ensure_pool(runtime, owner.organisation_id, first_steps.DEMO_POOL, SINK)
-    first_steps.pools.add_sender(runtime, owner.organisation_id, pool_id, *reversed(first_steps.DEMO_SENDER))
+    first_steps.senders.add_sender(runtime, owner.organisation_id, pool_id, *reversed(first_steps.DEMO_SENDER))
     assert first_steps.ensure_demo(runtime, SINK, leads=20)
 
 

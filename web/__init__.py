@@ -19,11 +19,13 @@ from web.endpoints import blueprint as endpoints
 from web.health import blueprint as health
 from web.imports import blueprint as imports
 from web.leads import blueprint as leads
+from web.pools import blueprint as pools
 from web.previews import blueprint as previews
 from web.recipients import blueprint as recipients
 from web.reports import blueprint as reports
 from web.segments import blueprint as segments
 from web.senders import blueprint as senders
+from web.tracking import Tracking
 from web.unknowns import blueprint as unknowns
 from web.unsubscribe import blueprint as unsubscribe
 from web.webhooks import blueprint as webhooks
@@ -42,6 +44,7 @@ BLUEPRINTS = (
     health,
     imports,
     leads,
+    pools,
     segments,
     senders,
     unknowns,
@@ -58,6 +61,7 @@ def create_app(runtime: Runtime | None = None) -> Flask:
     app.config.from_mapping(_settings(runtime.settings))
     app.extensions["millrace"] = runtime
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+    app.wsgi_app = Tracking(app.wsgi_app, runtime)  # type: ignore[method-assign,assignment]
     if runtime.settings.trusted_proxies:
         hops = runtime.settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

@@ -40,7 +40,7 @@ ROOMS = (
     Room("Imports", "imports.index", "import"),
     Room("Segments", "segments.index", "segment"),
     Room("Reports", "reports.index", "report"),
-    Room("Senders", "senders.index", "sender"),
+    Room("Senders", "senders.index", "sender", under=("pools",)),
     Room("Endpoints", "endpoints.index", "post", admin=True),
     Room("Alerts", "alerts.index", "alert", count=count_open),
 )

@@ -1,4 +1,4 @@
-"""Guessing passwords is slow: ten tries a minute for an address from one place, thirty for one place.
+"""Guessing passwords is slow: ten tries a minute for an address from one place, thirty for one place. Tests are, too.
 
 The counts are in Redis; while it is away each web process counts for itself, and nobody is locked out or let loose.
 """
@@ -22,6 +22,8 @@ LIMITS = {
     "account.log_in_submit": (("10/minute", "by_account"), ("30/minute", "by_place")),
     "endpoints.test": (("20/minute", "by_place"),),
     "account.change_password": (("10/minute", "by_place"),),
+    "pools.send_test": (("6/minute", "by_place"), ("60/hour", "by_place")),
+    "pools.check": (("12/minute", "by_place"),),
 }
 
 

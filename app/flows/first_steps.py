@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from app.flows import edit_campaign, import_leads, login, pools, segments
+from app.flows import edit_campaign, import_leads, login, pools, segments, senders
 from app.flows.demo_leads import COLUMNS, generate_rows
 from app.flows.edit_campaign import Draft
 from app.models import campaign, pool, segment, sender, webhook
@@ -88,7 +88,7 @@ def _load(runtime: Runtime, owner: users.User, pool_id: int, leads: int) -> None
         found = sender.find_named(session, organisation_id, *DEMO_SENDER)
         listed = segment.find_page(session.connection(), organisation_id)
     known = {each.name: each.id for each in listed}
-    sender_id = found.id if found else pools.add_sender(runtime, organisation_id, pool_id, *reversed(DEMO_SENDER))
+    sender_id = found.id if found else senders.add_sender(runtime, organisation_id, pool_id, *reversed(DEMO_SENDER))
     segment_id = known.get(DEMO_SEGMENT) or segments.create(runtime, organisation_id, DEMO_SEGMENT, DEMO_CONDITION)
     draft = Draft(
         name="Spring at the mill",

@@ -1,37 +1,46 @@
-"""Pools and senders: provider accounts, and the identities that send through them."""
+"""Pools: provider accounts that people add, change and take away; their secrets are written, and never read back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from app import providers
-from app.addresses import read_address
-from app.errors import Fault, Invalid, NotFound
-from app.models import outbox, pool, sender, webhook
+from app.errors import ConfigError, Conflict, Fault, Invalid, NotFound
+from app.models import outbox, pool, webhook
 from app.models.pool import Pool
-from app.models.sender import Sender
+from app.providers.address import confined, freed, is_confined
+from app.providers.forms import KINDS, Kind, compose, decompose, same_place
 from app.runtime import Runtime
+
+ANEW = "Enter it again: what is stored was meant for another server, or another way to it."
 
 
 def add_pool(
-    runtime: Runtime, organisation_id: int, name: str, url: str, batch: int = 50, *, webhook_secret: str | None = None
+    runtime: Runtime,
+    organisation_id: int,
+    name: str,
+    url: str,
+    batch: int = 50,
+    *,
+    webhook_secret: str | None = None,
+    confine: bool = False,
 ) -> int:
     """Add a provider account; its id. The URL and what its webhooks are signed with are kept encrypted.
 
-    Raises Invalid naming "name", "url", "batch" or "secret".
+    `confine`: whoever typed the URL does not run this machine, so that it reaches public addresses only (but those of
+    MILLRACE_PRIVATE_PROVIDERS). Raises Invalid naming "name", "url", "batch" or "secret".
     """
-    faults = [] if name.strip() else [Fault("name", "Give the pool a name.")]
-    if any(ord(character) < 32 for character in name.strip()):
-        faults.append(Fault("name", "Write the pool's name in one line."))
+    url = url.strip()
+    kept = confined(url) if confine else url
+    faults = _faults(name, batch)
     try:
-        providers.check(url)
+        providers.check(kept, runtime.settings.private_providers)
     except Invalid as error:
         faults.extend(error.faults)
-    if not 1 <= batch <= 1000:
-        faults.append(Fault("batch", "A batch has 1 to 1,000 leads."))
     if faults:
         raise Invalid(faults)
-    provider = urlsplit(url).scheme.partition("+")[0]
+    provider = _provider_of(url)
     if webhook_secret is not None:
         _check_secret(provider, webhook_secret)
     with runtime.db.session() as session:
@@ -41,7 +50,7 @@ def add_pool(
             organisation_id=organisation_id,
             name=name.strip(),
             provider=provider,
-            url=runtime.vault.encrypt(url),
+            url=runtime.vault.encrypt(kept),
             shown_url=providers.shown(url),
             batch=batch,
         )
@@ -52,15 +61,75 @@ def add_pool(
         return added.id
 
 
+def add_account(
+    runtime: Runtime, organisation_id: int, kind: Kind, name: str, values: Mapping[str, str], batch: int
+) -> int:
+    """Add what a user filled in, at a public address; the pool's id.
+
+    Raises Invalid naming fields of the kind, or as `add_pool`.
+    """
+    faults = _faults(name, batch)
+    try:
+        url = compose(kind, values)
+    except Invalid as error:
+        raise Invalid([*faults, *error.faults]) from None
+    return add_pool(runtime, organisation_id, name, url, batch, confine=True)
+
+
+def edit_account(
+    runtime: Runtime, organisation_id: int, pool_id: int, name: str, values: Mapping[str, str], batch: int
+) -> None:
+    """Change a pool: what is left empty of its secrets stays, as long as it goes to the same server in the same way.
+
+    Raises NotFound; Invalid naming "name", "batch" or fields of the pool's kind.
+    """
+    with runtime.db.session() as session:
+        found = _find(runtime, organisation_id, pool_id)
+        stored = runtime.vault.decrypt(found.url)
+        kept = _changed_url(runtime, stored, values, _faults(name, batch))
+        namesake = pool.find_named(session, organisation_id, name.strip())
+        if namesake is not None and namesake.id != pool_id:
+            raise Invalid.one("name", "There is a pool of that name already.")
+        found = session.get_one(Pool, pool_id)
+        found.name, found.batch = name.strip(), batch
+        if kept != stored:
+            found.url, found.shown_url = runtime.vault.encrypt(kept), providers.shown(freed(kept))
+            found.checked_at = found.check_said = found.check_good = None
+
+
+def account_form(runtime: Runtime, organisation_id: int, pool_id: int) -> tuple[Kind, dict[str, str]]:
+    """The kind of a pool's account and what its fields hold, all but the secrets. Raises NotFound."""
+    kind, values = decompose(runtime.vault.decrypt(_find(runtime, organisation_id, pool_id).url))
+    return kind, {name: value for name, value in values.items() if name not in kind.secrets}
+
+
+def delete_pool(runtime: Runtime, organisation_id: int, pool_id: int) -> None:
+    """Take away a pool that nothing was ever sent through. Raises NotFound; Conflict where something refers to it."""
+    _find(runtime, organisation_id, pool_id)
+    with runtime.db.begin() as conn:
+        if not pool.delete(conn, organisation_id, pool_id):
+            raise Conflict("Senders use this pool, or emails were sent through it: reports still name it.")
+
+
 def ensure_pool(runtime: Runtime, organisation_id: int, name: str, url: str) -> int:
-    """The pool of that name, made where there is none, and pointed to `url` where it points elsewhere; its id."""
+    """The operator's pool of that name, made where there is none, pointed to `url` if it points elsewhere; its id."""
     with runtime.db.session() as session:
         found = pool.find_named(session, organisation_id, name)
         if found is not None:
-            if runtime.vault.decrypt(found.url) != url:
+            if not holds(runtime, found, url):
+                providers.check(url)
                 found.url, found.shown_url = runtime.vault.encrypt(url), providers.shown(url)
+                found.provider = _provider_of(url)
             return found.id
     return add_pool(runtime, organisation_id, name, url)
+
+
+def holds(runtime: Runtime, found: Pool, url: str) -> bool:
+    """Whether this is the pool's URL now."""
+    try:
+        return runtime.vault.decrypt(found.url) == url
+    except ConfigError:  # encrypted under another key, and about to be written anew
+        return False
 
 
 def set_webhook_secret(runtime: Runtime, organisation_id: int, pool_id: int, secret: str) -> None:
@@ -69,13 +138,11 @@ def set_webhook_secret(runtime: Runtime, organisation_id: int, pool_id: int, sec
     Raises NotFound; Invalid naming "secret".
     """
     secret = secret.strip()
-    with runtime.db.session() as session:
-        found = session.get(Pool, pool_id)
-        if found is None or found.organisation_id != organisation_id:
-            raise NotFound("There is no such pool.")
-        if secret:
-            _check_secret(found.provider, secret)
-        webhook.set_secret(session.connection(), pool_id, runtime.vault.encrypt(secret) if secret else None)
+    found = _find(runtime, organisation_id, pool_id)
+    if secret:
+        _check_secret(found.provider, secret)
+    with runtime.db.begin() as conn:
+        webhook.set_secret(conn, pool_id, runtime.vault.encrypt(secret) if secret else None)
 
 
 def webhook_address(runtime: Runtime, token: str, provider: str) -> str:
@@ -91,30 +158,50 @@ def resume_pool(runtime: Runtime, organisation_id: int, pool_id: int) -> None:
     runtime.ring("send", runtime.settings.worker_threads)
 
 
-def add_sender(
-    runtime: Runtime, organisation_id: int, pool_id: int | None, name: str, address: str, reply_to: str | None = None
-) -> int:
-    """Add a From identity; its id. Raises Invalid naming "name", "address", "reply_to" or "pool"."""
-    faults: list[Fault] = []
-    if not name.strip() or any(ord(character) < 32 for character in name):
-        faults.append(Fault("name", "Say in one line who the email is from."))
-    parsed = _read("address", address, faults)
-    answered = _read("reply_to", reply_to, faults) if reply_to else None
+def _changed_url(runtime: Runtime, stored: str, values: Mapping[str, str], faults: list[Fault]) -> str:
+    """The URL that is to be kept. One that goes elsewhere is the user's own: what an operator allowed was the other."""
+    kind, known = decompose(stored)
+    left = [name for name in kind.secrets if not values.get(name, "").strip() and known.get(name)]
+    url = freed(stored)
+    try:
+        url = compose(kind, {**values, **{name: known[name] for name in left}})
+    except Invalid as error:
+        faults.extend(error.faults)
+    same = same_place(stored, url)
+    kept = url if same and not is_confined(stored) else confined(url)
+    if not same and not faults:
+        faults.extend(Fault(name, ANEW) for name in left)
+    if not faults and kind is KINDS["url"] and _provider_of(url) != _provider_of(stored):
+        faults.append(Fault("url", f"This pool is at {_provider_of(stored)}: make another one for another provider."))
+    if not faults and kept != stored:
+        try:
+            providers.check(kept, runtime.settings.private_providers)
+        except Invalid as error:
+            faults.extend(error.faults)
+    if faults:
+        raise Invalid(faults)
+    return kept
+
+
+def _find(runtime: Runtime, organisation_id: int, pool_id: int) -> Pool:
     with runtime.db.session() as session:
-        through = session.get(Pool, pool_id) if pool_id is not None else None
-        if through is None or through.organisation_id != organisation_id:
-            faults.append(Fault("pool", "Choose a pool to send through."))
-        if faults:
-            raise Invalid(faults)
-        assert through is not None and parsed is not None
-        if sender.find_named(session, organisation_id, parsed, name.strip()) is not None:
-            raise Invalid.one("address", "There is a sender with this name and address already.")
-        added = Sender(
-            organisation_id=organisation_id, pool_id=through.id, name=name.strip(), address=parsed, reply_to=answered
-        )
-        session.add(added)
-        session.flush()
-        return added.id
+        found = session.get(Pool, pool_id)
+    if found is None or found.organisation_id != organisation_id:
+        raise NotFound("There is no such pool.")
+    return found
+
+
+def _faults(name: str, batch: int) -> list[Fault]:
+    faults = [] if name.strip() else [Fault("name", "Give the pool a name.")]
+    if any(ord(character) < 32 for character in name.strip()):
+        faults.append(Fault("name", "Write the pool's name in one line."))
+    if not 1 <= batch <= 1000:
+        faults.append(Fault("batch", "A batch has 1 to 1,000 leads."))
+    return faults
+
+
+def _provider_of(url: str) -> str:
+    return urlsplit(url).scheme.partition("+")[0]
 
 
 def _check_secret(provider: str, secret: str) -> None:
@@ -122,11 +209,3 @@ def _check_secret(provider: str, secret: str) -> None:
     if spoken is None:
         raise Invalid.one("secret", "This provider has no webhooks.")
     spoken.check_secret(secret)
-
-
-def _read(pointer: str, address: str, faults: list[Fault]) -> str | None:
-    try:
-        return read_address(address)[0]
-    except Invalid as error:
-        faults.extend(Fault(pointer, fault.message) for fault in error.faults)
-        return None

@@ -40,6 +40,9 @@ class Pool(Base):
     state: Mapped[str] = mapped_column(default="active")
     reason: Mapped[str | None]
     resume_at: Mapped[datetime | None]
+    checked_at: Mapped[datetime | None]
+    check_said: Mapped[str | None]
+    check_good: Mapped[bool | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -48,6 +51,25 @@ def find_named(session: Session, organisation_id: int, name: str) -> Pool | None
     return session.scalars(
         select(Pool).where(Pool.organisation_id == organisation_id, func.lower(Pool.name) == name.lower())
     ).first()
+
+
+def list_all(session: Session, organisation_id: int) -> list[Pool]:
+    """Every pool of an organisation."""
+    return list(session.scalars(select(Pool).where(Pool.organisation_id == organisation_id)))
+
+
+def note_check(conn: Connection, pool_id: int, url: bytes, good: bool | None, said: str) -> None:
+    """Keep what the provider said of the account that is behind this URL; another one, by now, was not asked."""
+    conn.execute(SQL.note_check, {"pool_id": pool_id, "url": url, "good": good, "said": said})
+
+
+def delete(conn: Connection, organisation_id: int, pool_id: int) -> bool:
+    """Take a pool away; False where a sender or a hand-off refers to it."""
+    values = {"organisation_id": organisation_id, "pool_id": pool_id}
+    if conn.execute(SQL.delete, values).first() is None:
+        return False
+    conn.execute(SQL.delete_posts, values)
+    return True
 
 
 def break_off(conn: Connection, pool_id: int, reason: str, seconds: float | None, *, probe: bool) -> None:

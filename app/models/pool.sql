@@ -69,3 +69,24 @@ UPDATE pool
  WHERE id = :pool_id
    AND organisation_id = :organisation_id
 RETURNING id
+
+-- name: note_check
+UPDATE pool
+   SET checked_at = now(),
+       check_good = :good,
+       check_said = :said
+ WHERE id = :pool_id
+   AND url = :url
+
+-- Reports name a pool by its row for as long as there are hand-offs.
+-- name: delete
+DELETE FROM pool
+ WHERE id = :pool_id
+   AND organisation_id = :organisation_id
+   AND NOT EXISTS (SELECT FROM sender WHERE :pool_id IN (sender.pool_id, sender.second_pool_id))
+   AND NOT EXISTS (SELECT FROM handoff WHERE handoff.pool_id = :pool_id)
+RETURNING id
+
+-- name: delete_posts
+DELETE FROM webhook
+ WHERE pool_id = :pool_id

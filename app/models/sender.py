@@ -14,13 +14,14 @@ SQL = Statements("sender")
 
 
 class Sender(Base):
-    """A From identity and the pool that it sends through."""
+    """A From identity and the pool that it sends through; the second one carries what the first cannot."""
 
     __tablename__ = "sender"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     organisation_id: Mapped[int]
     pool_id: Mapped[int]
+    second_pool_id: Mapped[int | None]
     name: Mapped[str]
     address: Mapped[str]
     reply_to: Mapped[str | None]
@@ -36,8 +37,11 @@ class SenderLine:
     address: str
     reply_to: str | None
     created_at: datetime
+    pool_id: int
     pool: str
     pool_state: str
+    second_pool_id: int | None
+    second_pool: str | None
     campaigns: int
 
 
@@ -46,7 +50,8 @@ class PoolLine:
     """A pool as lists show it: its address without credentials. `reason` says why it is paused.
 
     `breaker`: sends; stopped until a person acts; waits until `resume_at`, after `tries` in a row that found its
-    provider down; due to be tried with one batch; probing with one.
+    provider down; due to be tried with one batch; probing with one. `check_said`: what the provider answered when a
+    person last had it asked about the account. `senders` counts those whose first or second pool it is.
     """
 
     id: int
@@ -60,6 +65,9 @@ class PoolLine:
     tries: int
     breaker: str
     created_at: datetime
+    checked_at: datetime | None
+    check_said: str | None
+    check_good: bool | None
     senders: int
 
 
@@ -84,3 +92,9 @@ def list_pools(conn: Connection, organisation_id: int) -> list[PoolLine]:
     """All pools, by name."""
     rows = conn.execute(SQL.list_pools, {"organisation_id": organisation_id})
     return [PoolLine(**row._mapping) for row in rows]
+
+
+def delete(conn: Connection, organisation_id: int, sender_id: int) -> bool:
+    """Take a sender away; False where a campaign is from it."""
+    values = {"organisation_id": organisation_id, "sender_id": sender_id}
+    return conn.execute(SQL.delete, values).first() is not None

@@ -5,11 +5,15 @@ SELECT
     sender.address,
     sender.reply_to,
     sender.created_at,
+    pool.id AS pool_id,
     pool.name AS pool,
     pool.state AS pool_state,
+    second_pool.id AS second_pool_id,
+    second_pool.name AS second_pool,
     (SELECT count(*) FROM campaign WHERE campaign.sender_id = sender.id) AS campaigns
 FROM sender
 JOIN pool ON pool.id = sender.pool_id
+LEFT JOIN pool AS second_pool ON second_pool.id = sender.second_pool_id
 WHERE sender.organisation_id = :organisation_id
 ORDER BY lower(sender.name), sender.id
 
@@ -32,7 +36,17 @@ SELECT
         ELSE 'due'
     END AS breaker,
     pool.created_at,
-    (SELECT count(*) FROM sender WHERE sender.pool_id = pool.id) AS senders
+    pool.checked_at,
+    pool.check_said,
+    pool.check_good,
+    (SELECT count(*) FROM sender WHERE pool.id IN (sender.pool_id, sender.second_pool_id)) AS senders
 FROM pool
 WHERE pool.organisation_id = :organisation_id
 ORDER BY lower(pool.name), pool.id
+
+-- name: delete
+DELETE FROM sender
+WHERE sender.id = :sender_id
+  AND sender.organisation_id = :organisation_id
+  AND NOT EXISTS (SELECT FROM campaign WHERE campaign.sender_id = :sender_id)
+RETURNING id

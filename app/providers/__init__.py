@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
-from app.errors import Invalid
-from app.mail import Batch, Capabilities, Kind, Outcome, Reported
-from app.providers.address import shown
+from app.errors import Invalid, ProviderDown, ProviderRefusesUs
+from app.mail import Batch, Capabilities, Checked, Kind, Outcome, Reported
+from app.providers.address import freed, host_of, is_confined, shown
 from app.providers.brevo import Brevo
 from app.providers.brevo import read as read_brevo
 from app.providers.brevo_events import BrevoWebhooks
 from app.providers.mailgun import Mailgun
 from app.providers.mailgun import read as read_mailgun
 from app.providers.mailgun_events import MailgunWebhooks
+from app.providers.mime import Token
 from app.providers.postmark import Postmark
 from app.providers.postmark import read as read_postmark
 from app.providers.postmark_events import PostmarkWebhooks
+from app.providers.public import resolver
 from app.providers.resend import Resend
 from app.providers.resend import read as read_resend
 from app.providers.resend_events import ResendWebhooks
+from app.providers.returns import SmtpReturns
 from app.providers.sendgrid import SendGrid
 from app.providers.sendgrid import read as read_sendgrid
 from app.providers.sendgrid_events import SendGridWebhooks
@@ -30,7 +33,7 @@ from app.providers.ses_events import SesWebhooks
 from app.providers.sink import Sink, SinkAccount, SinkWebhooks
 from app.providers.smtp import Smtp, SmtpAccount
 
-__all__ = ["SCHEMES", "WEBHOOKS", "Provider", "Webhooks", "check", "open_provider", "shown"]
+__all__ = ["READERS", "SCHEMES", "WEBHOOKS", "Provider", "Reader", "Webhooks", "check", "open_provider", "shown"]
 
 
 class Provider(Protocol):
@@ -50,6 +53,12 @@ class Provider(Protocol):
 
         Only asked where `capabilities.lookup`. Leads that it knows nothing of are left out: it may be late, and silence
         proves nothing. Raises ProviderError where it cannot say.
+        """
+
+    def check(self) -> Checked:
+        """Prove the credentials by a real call that sends nothing; what the provider says of the account, with quotas.
+
+        Back within the deadline. Raises ProviderRefusesUs with one sentence on what to do, or another ProviderError.
         """
 
     def close(self) -> None:
@@ -83,17 +92,21 @@ class Webhooks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A kind of provider: what reads its URL (raising Invalid), and what sends with what was read."""
+    """A kind of provider: what reads its URL (raising Invalid), and what sends with what was read.
+
+    `returns`: bounces come back by mail, and `provider` takes the `token` that names an email in them.
+    """
 
     read: Callable[[str], Any]
     provider: Callable[..., Provider]
+    returns: bool = False
 
 
 SCHEMES: Mapping[str, Scheme] = {
     "ses": Scheme(SesAccount.read, Ses),
     "sink+http": Scheme(SinkAccount.read, Sink),
     "sink+https": Scheme(SinkAccount.read, Sink),
-    "smtp": Scheme(SmtpAccount.read, Smtp),
+    "smtp": Scheme(SmtpAccount.read, Smtp, returns=True),
     "brevo": Scheme(read_brevo, Brevo),
     "sendgrid": Scheme(read_sendgrid, SendGrid),
     "mailgun": Scheme(read_mailgun, Mailgun),
@@ -101,7 +114,7 @@ SCHEMES: Mapping[str, Scheme] = {
     "resend": Scheme(read_resend, Resend),
 }
 
-# By what a pool's column `provider` says. SMTP has none.
+# By what a pool's column `provider` says. SMTP has none: its reports come by mail.
 WEBHOOKS: Mapping[str, Webhooks] = {
     "ses": SesWebhooks(),
     "sink": SinkWebhooks(),
@@ -113,18 +126,45 @@ WEBHOOKS: Mapping[str, Webhooks] = {
 }
 
 
-def open_provider(url: str, *, deadline: float) -> Provider:
+class Reader(Protocol):
+    """What reads a kept body; `Webhooks` are readers too."""
+
+    def read_events(self, body: bytes, delivery: str) -> list[Reported]: ...
+
+
+# What reads the bodies kept of a pool, by the pool's column `provider`: posts, and mail that came back.
+READERS: Mapping[str, Reader] = {**WEBHOOKS, "smtp": SmtpReturns()}
+
+
+def open_provider(url: str, *, deadline: float, token: Token | None = None, private: Collection[str] = ()) -> Provider:
     """The provider behind a pool's URL; nothing is connected yet. `deadline`: seconds that one `send` may take.
 
-    Raises Invalid, pointer "url".
+    `token` names an email where bounces come back by mail. `private`: hosts that an operator allows wherever they are,
+    though a user typed the URL (`confined`). Raises Invalid, pointer "url".
     """
     scheme = _scheme(url)
-    return scheme.provider(scheme.read(url), deadline=deadline)
+    if is_confined(url) and resolver(host_of(url), private) is None:
+        url = freed(url)
+    account = scheme.read(url)
+    if scheme.returns:
+        return scheme.provider(account, deadline=deadline, token=token)
+    return scheme.provider(account, deadline=deadline)
 
 
-def check(url: str) -> None:
-    """Raise Invalid (pointer "url") with a sentence for the person who typed it, unless a provider can be opened."""
-    open_provider(url, deadline=1.0).close()
+def check(url: str, private: Collection[str] = ()) -> None:
+    """Raise Invalid (pointer "url") with a sentence for the person who typed it, unless a provider can be opened.
+
+    A host of a `confined` URL that is at no public address now is refused at once; a name that nobody knows now is not.
+    """
+    open_provider(url, deadline=1.0, private=private).close()
+    resolve = resolver(host_of(url), private) if is_confined(url) else None
+    if resolve is not None:
+        try:
+            resolve(host_of(url), 443)
+        except ProviderRefusesUs as error:
+            raise Invalid.one("url", str(error)) from None
+        except ProviderDown:
+            pass
 
 
 def _scheme(url: str) -> Scheme:

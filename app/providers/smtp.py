@@ -12,12 +12,12 @@ from queue import Empty, LifoQueue
 from time import monotonic
 from uuid import UUID
 
-from app.errors import Invalid, ProviderDown, ProviderError
-from app.mail import Batch, Capabilities, Kind, Outcome, Refused, Unsure
+from app.errors import Invalid, ProviderDown, ProviderError, ProviderRefusesUs
+from app.mail import Batch, Capabilities, Checked, Kind, Outcome, Refused, Unsure
 from app.providers.address import certificates, count, one_of, read_address, tls_context
 from app.providers.halving import blame_us, instead
-from app.providers.mime import Written, ascii_address, write_letters
-from app.providers.smtp_exchange import exchange
+from app.providers.mime import Token, Written, ascii_address, write_letters
+from app.providers.smtp_exchange import Sender, exchange
 from app.providers.smtp_line import Line, LineLost, Login, open_line
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
@@ -31,6 +31,26 @@ def _host_name(value: str) -> str:
     return value
 
 
+TOKEN = 40  # characters of what tells an email in its return address
+
+
+def _return_address(value: str) -> str:
+    """An address with a star where the token goes; without one it goes behind a plus sign before the @."""
+    value = value.replace(" ", "+")  # what a plus sign means in a URL
+    name, _, domain = value.rpartition("@")
+    value = value if "*" in value else f"{name}+*@{domain}"
+    try:
+        plain = ascii_address(value.replace("*", "token"), "return")
+    except ProviderRefusesUs:
+        plain = ""
+    if not plain or "*" in domain or value.count("*") != 1 or len(value.rpartition("@")[0]) - 1 + TOKEN > 64:
+        raise ValueError(
+            "an address like bounces@mail.example.com, of at most 23 characters before its @; reports come back to "
+            "bounces+token@mail.example.com, or to where a star stands: *@bounces.example.com"
+        )
+    return value
+
+
 OPTIONS = {
     "tls": one_of(*PORTS),
     "connections": count(1, 100),
@@ -38,6 +58,7 @@ OPTIONS = {
     "batch": count(1, 1000),
     "helo": _host_name,
     "ca": certificates,
+    "returns": _return_address,
 }
 
 
@@ -46,7 +67,8 @@ class SmtpAccount:
     """`smtp://user:password@host:port?tls=starttls|tls|none&connections=4&messages=100&batch=50&helo=NAME&ca=FILE`.
 
     Without `tls`, port 465 speaks TLS at once and every other port STARTTLS; certificates are always verified.
-    `messages` is how many go over one connection.
+    `messages` is how many go over one connection. With `returns=bounces@mail.example.com` every letter has a return
+    address of its own, bounces+TOKEN@mail.example.com (VERP); without it reports go to the sender's address.
     """
 
     login: Login
@@ -54,6 +76,7 @@ class SmtpAccount:
     messages: int
     batch: int
     ca: str | None
+    returns: str | None = None
 
     @classmethod
     def read(cls, url: str) -> SmtpAccount:
@@ -76,6 +99,7 @@ class SmtpAccount:
             user=address.user,
             password=address.password,
             helo=options.get("helo") or _our_name(),
+            resolve=address.resolve,
         )
         return cls(
             login=login,
@@ -83,15 +107,17 @@ class SmtpAccount:
             messages=options.get("messages", 100),
             batch=options.get("batch", 50),
             ca=options.get("ca"),
+            returns=options.get("returns"),
         )
 
 
 class Smtp:
     """One mail server and account. A batch goes over one connection, as many batches at once as it has connections."""
 
-    def __init__(self, account: SmtpAccount, *, deadline: float) -> None:
+    def __init__(self, account: SmtpAccount, *, deadline: float, token: Token | None = None) -> None:
         self.account = account
         self.deadline = deadline
+        self.token = token
         self.context: ssl.SSLContext | None = tls_context(account.ca) if account.login.tls != "none" else None
         self.capabilities = Capabilities(batch=account.batch, distinct_body=True)
         self.closed = False
@@ -104,8 +130,9 @@ class Smtp:
         """One Outcome per letter, in order. Raises ProviderDown or ProviderRefusesUs where no letter left us."""
         until = monotonic() + self.deadline
         sender = ascii_address(batch.from_address, "sender")
-        written = list(write_letters(batch))
-        sent = iter(self._send_all(sender, [each for each in written if isinstance(each, Written)], until))
+        written = list(write_letters(batch, self.token))
+        letters = [each for each in written if isinstance(each, Written)]
+        sent = iter(self._send_all(self._envelope(sender), letters, until))
         outcomes = [each if isinstance(each, Refused) else next(sent) for each in written]
         _blame_us(outcomes)
         return outcomes
@@ -113,6 +140,15 @@ class Smtp:
     def look_up(self, handoff_id: int, key: UUID, lead_ids: Sequence[int]) -> dict[int, Kind]:
         """SMTP knows no such question."""
         return {}
+
+    def check(self) -> Checked:
+        """Connect, log in, hang up; raises ProviderError."""
+        login = self.account.login
+        line = open_line(login, self.context, monotonic() + self.deadline)
+        line.leave()
+        took = "took our login" if login.user else "asks for no login"
+        how = "without TLS" if login.tls == "none" else "over TLS, with a certificate that is good"
+        return Checked(f"The server {took}, {how}.")
 
     def close(self) -> None:
         """Hang up the idle connections; those in use are hung up when their batch is done."""
@@ -127,7 +163,14 @@ class Smtp:
         for _ in range(taken):
             self.places.put(None)
 
-    def _send_all(self, sender: str, letters: list[Written], until: float) -> list[Outcome]:
+    def _envelope(self, sender: str) -> Sender:
+        """Every letter's own return address where the pool has such, else the sender's."""
+        if self.account.returns is None or self.token is None:
+            return lambda letter: sender
+        before, _, after = self.account.returns.partition("*")
+        return lambda letter: f"{before}{letter.token}{after}"
+
+    def _send_all(self, sender: Sender, letters: list[Written], until: float) -> list[Outcome]:
         """One outcome per letter. A lost connection is followed by another, unless it brought nothing or doubt."""
         outcomes: list[Outcome] = []
         fresh = False

@@ -62,6 +62,11 @@ class Line(smtplib.SMTP):
         return self.has_extn("smtputf8")
 
     @property
+    def reports(self) -> bool:
+        """Whether the server takes wishes about delivery reports (RFC 3461)."""
+        return self.has_extn("dsn")
+
+    @property
     def stale(self) -> bool:
         """Whether it was idle so long that a firewall may have forgotten it: silence would cost a whole deadline."""
         return monotonic() - self.used_at > IDLE

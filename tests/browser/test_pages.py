@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from app.flows import import_leads, pools, segments
+from app.flows import import_leads, pools, segments, senders
 from app.models import lead
 from app.runtime import Runtime
 from tests.browser.conftest import DESKTOP, PHONE, log_in, shot
@@ -31,7 +31,7 @@ def furnished(runtime: Runtime, people: People, tmp_path: Path) -> None:
     condition = {"combinator": "and", "rules": [{"field": "attributes.country", "operator": "=", "value": "France"}]}
     segments.create(runtime, people.ours, "The French", condition)
     pool = pools.add_pool(runtime, people.ours, "Marketing", "smtp://a:b@smtp.example.com:587?tls=starttls")
-    pools.add_sender(runtime, people.ours, pool, "Old Mill Bakery", "hello@bakery.example.com")
+    senders.add_sender(runtime, people.ours, pool, "Old Mill Bakery", "hello@bakery.example.com")
 
 
 @pytest.mark.usefixtures("furnished")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from app.flows import edit_campaign, launch, pools, send_range
+from app.flows import edit_campaign, launch, pools, send_range, senders
 from app.flows.edit_campaign import Draft
 from app.models import lead
 from app.runtime import Runtime
@@ -33,7 +33,7 @@ def add_leads(runtime: Runtime, organisation_id: int, names: Mapping[str, str]) 
 def add_sender(runtime: Runtime, organisation_id: int, url: str = NOWHERE) -> int:
     """A sender with a pool of its own."""
     pool = pools.add_pool(runtime, organisation_id, "Marketing", url)
-    return pools.add_sender(runtime, organisation_id, pool, "Old Mill Bakery", "hello@bakery.example.com")
+    return senders.add_sender(runtime, organisation_id, pool, "Old Mill Bakery", "hello@bakery.example.com")
 
 
 def add_draft(runtime: Runtime, people: People, **values: object) -> int:

@@ -142,7 +142,7 @@ def test_no_page_has_a_style_or_a_script_inside(ann: Visit, stranger: Visit, pat
 
 def test_a_marketer_connects_no_provider(bob: Visit) -> None:
     assert bob.get("/pools/new").status_code == 403
-    assert bob.post("/pools/new", {"name": "x", "url": "sink+http://127.0.0.1:1"}).status_code == 403
+    assert bob.post("/pools/new/url", {"name": "x", "url": "sink+http://127.0.0.1:1"}).status_code == 403
 
 
 def test_a_lost_database_is_a_503_and_not_a_500(app: Flask, runtime: Runtime, stranger: Visit, ann: Visit) -> None:
