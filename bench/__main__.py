@@ -19,6 +19,7 @@ BENCHES = {
     "compose": "bench.compose",
     "segment": "bench.segment",
     "webhooks": "bench.webhooks",
+    "clicks": "bench.clicks",
     "faults": "bench.faults",
 }
 

@@ -21,6 +21,7 @@ SMALL = {
     "compose": ["--leads", "1000"],
     "segment": ["--leads", "2000"],
     "webhooks": ["--rows", "3000", "--events", "2000", "--days", "3", "--post", "100", "--beside", "200"],
+    "clicks": ["--clicks", "2000", "--leads", "2000"],
 }
 
 
