@@ -1,10 +1,12 @@
-"""What commands about a campaign share: its number, whose it is, and --json."""
+"""What commands share: a campaign's number and whose it is, the organisation, and --json."""
 
 from __future__ import annotations
 
 import click
 
+from app.errors import Invalid
 from app.models import campaign as campaigns
+from app.models import user as users
 from app.models.campaign import Campaign
 from app.runtime import Runtime
 
@@ -21,3 +23,18 @@ def find_campaign(runtime: Runtime, campaign_id: int) -> Campaign:
 def owner_of(runtime: Runtime, campaign_id: int) -> int:
     """Operators stand above organisations: the campaign says whose it is. Raises NotFound."""
     return find_campaign(runtime, campaign_id).organisation_id
+
+
+def organisation_of(runtime: Runtime, wanted: int | None) -> int:
+    """The organisation of that number, or the only one. Raises Invalid."""
+    with runtime.db.session() as session:
+        present = users.list_organisations(session)
+    if wanted is None and len(present) == 1:
+        return present[0].id
+    if not present:
+        raise Invalid.one("", "There is no organisation yet: create a user first (millrace user create).")
+    if wanted not in [each.id for each in present]:
+        known = ", ".join(f"{each.id} ({each.name})" for each in present)
+        raise Invalid.one("--organisation", f"Name one of {known}.")
+    assert wanted is not None
+    return wanted

@@ -13,13 +13,11 @@ from typing import BinaryIO
 
 import click
 
-from app.errors import Invalid
 from app.flows import import_leads
 from app.flows.import_leads import Options
 from app.models import lead_import
-from app.models import user as users
 from app.models.lead_import import LeadImport, Progress
-from app.runtime import Runtime
+from cli.arguments import organisation_of
 from cli.process import runtime_of_command
 
 SAY_EVERY = 5.0  # seconds, where nobody watches a bar
@@ -69,7 +67,7 @@ def import_file(
     with runtime_of_command() as runtime, _opened(file) as (stream, size), _watched(size, as_json) as watch:
         import_id = import_leads.import_stream(
             runtime.db,
-            _organisation(runtime, organisation),
+            organisation_of(runtime, organisation),
             None,
             file.name,
             stream,
@@ -139,20 +137,6 @@ class _Lines:
             part = f" ({progress.bytes_read * 100 // file_bytes} %)" if file_bytes else ""
             pace = progress.rows_read / (now - self.began)
             click.echo(f"{progress.rows_read:,} rows{part}, {pace:,.0f} a second", err=True)
-
-
-def _organisation(runtime: Runtime, wanted: int | None) -> int:
-    with runtime.db.session() as session:
-        present = users.list_organisations(session)
-    if wanted is None and len(present) == 1:
-        return present[0].id
-    if not present:
-        raise Invalid.one("", "There is no organisation yet: create a user first (millrace user create).")
-    if wanted not in [each.id for each in present]:
-        known = ", ".join(f"{each.id} ({each.name})" for each in present)
-        raise Invalid.one("--organisation", f"Name one of {known}.")
-    assert wanted is not None
-    return wanted
 
 
 def _tell(found: LeadImport, seconds: float, as_json: bool) -> None:
