@@ -20,6 +20,7 @@ COMMANDS = {
     "reconcile": "cli.reconcile:reconcile",
     "alerts": "cli.alerts:alerts",
     "bounces": "cli.bounces:bounces",
+    "webhooks": "cli.webhooks:webhooks",
     "endpoints": "cli.endpoints:endpoints",
     "clock": "cli.clock:clock",
     "sink": "cli.sink:sink",

@@ -20,7 +20,7 @@ from app.errors import Unavailable
 from app.flows import consequences, resolve, track
 from app.flows.resolve import Evidence
 from app.mail import Kind, Reported
-from app.models import alert, bounce, event, post, rollup, webhook
+from app.models import alert, bounce, event, kept_post, rollup, webhook
 from app.models.event import Fact, Source, Told
 from app.models.track import Touch
 from app.models.webhook import BUCKETS, Arrivals, Hit, Match, Pool, Post, Window
@@ -74,11 +74,11 @@ def tidy(runtime: Runtime) -> int:
     with runtime.db.begin() as conn:
         webhook.keep_days(conn)
         bounce.drop_old(conn)
-        days = post.find_retention(conn, runtime.settings.webhook_days)
+        days = kept_post.find_retention(conn, runtime.settings.webhook_days)
     total, dropped = 0, POSTS
     while dropped == POSTS and not runtime.stopping.is_set():
         with runtime.db.begin() as conn:
-            dropped = post.drop_read(conn, days, POSTS)
+            dropped = kept_post.drop_read(conn, days, POSTS)
         total += dropped
     return total
 

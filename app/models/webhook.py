@@ -16,7 +16,6 @@ SQL = Statements("webhook")
 
 KEPT: Final = 8  # days for which an event is told from its repeats: longer than any provider goes on trying
 TRIES: Final = 3  # the statements say it too, since an index does
-ODD_DAYS: Final = 30  # that a post is kept which could not be read, or spoke of emails that are not ours
 BUCKETS: Final = 24  # of lags, each twice as wide as the one before: the last ones are days
 SHORTEST_HOLD: Final = 900.0  # seconds
 
@@ -233,25 +232,6 @@ def find_links(conn: Connection, clicked: Iterable[tuple[int, str]]) -> dict[tup
     values = {"campaign_ids": array(campaign_id for campaign_id, _ in wanted), "urls": [url for _, url in wanted]}
     rows = conn.execute(SQL.find_links, values) if wanted else ()
     return {(row.campaign_id, row.url): row.id for row in rows}
-
-
-# -- Keeping -----------------------------------------------------------------------------------------------------------
-
-
-def find_retention(conn: Connection, default: int) -> int:
-    """Days that a post is kept after it was read: as an operator has set them, or else `default`."""
-    return int(conn.execute(SQL.find_retention, {"default": default}).scalar_one())
-
-
-def keep_for(conn: Connection, days: int | None) -> None:
-    """Keep posts for so many days, 1 to 400; None: as long as the environment says. It takes effect within the hour."""
-    conn.execute(SQL.keep_for, {"days": days})
-
-
-def drop_read(conn: Connection, days: int, most: int) -> int:
-    """Drop posts that were read, older than `days`; those with something odd not before ODD_DAYS. How many it were."""
-    values = {"days": days, "odd_days": max(days, ODD_DAYS), "most": most}
-    return conn.execute(SQL.drop_read, values).rowcount
 
 
 # -- Whether they arrive, and how late ---------------------------------------------------------------------------------

@@ -186,23 +186,3 @@ SELECT pool.id AS pool_id,
 UPDATE pool
    SET webhook_secret = :secret
  WHERE id = :pool_id
-
--- name: find_retention
-SELECT coalesce(days, :default) AS days
-  FROM webhook_retention
-
--- name: keep_for
-UPDATE webhook_retention
-   SET days = :days
-
--- What was read is kept for some days; what was not understood, or not found, for longer.
--- name: drop_read
-DELETE FROM webhook
- WHERE id IN (
-           SELECT id
-             FROM webhook
-            WHERE received_at < now() - make_interval(days => :days)
-              AND ((read_at IS NOT NULL AND unmatched = 0) OR received_at < now() - make_interval(days => :odd_days))
-            ORDER BY received_at
-            LIMIT :most
-       )
