@@ -21,12 +21,19 @@ class BrevoPeer(ApiPeer):
         super().__init__()
         self.keys: set[str] = set()
         self.senders = {"news@example.com"}
+        self.enabled = True
+        self.plan = [
+            {"type": "subscription", "credits": 39983, "creditsType": "sendLimit"},
+            {"type": "sms", "credits": 999.5, "creditsType": "sendLimit"},
+        ]
 
     def answer(self, call: Call) -> Reply:
-        if (call.method, call.path) != ("POST", "/v3/smtp/email"):
-            return error(404, "document_not_found", "No such page.")
         if call.headers.get("api-key") != KEY:
             return error(401, "unauthorized", "Key not found")
+        if (call.method, call.path) == ("GET", "/v3/account"):
+            return Reply(200, {"email": "a@example.com", "plan": self.plan, "relay": {"enabled": self.enabled}})
+        if (call.method, call.path) != ("POST", "/v3/smtp/email"):
+            return error(404, "document_not_found", "No such page.")
         told = call.json
         if set(told) - FIELDS or not {"subject", "htmlContent", "sender", "messageVersions"} <= set(told):
             return error(400, "missing_parameter", f"Other fields than there must be: {sorted(told)}")

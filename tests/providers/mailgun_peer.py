@@ -21,15 +21,28 @@ OWN = re.compile(r"%(?:recipient(?:\.[^%\s]+)?|unsubscribe_url|tag_unsubscribe_u
 
 
 class MailgunPeer(ApiPeer):
-    """`sent` are emails as their readers get them: to, and every field of the form with the variables put in."""
+    """`sent` are emails as their readers get them: to, and every field of the form with the variables put in.
+
+    `state` is the domain's; None: the key is a sending key, which may not look.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: str | None = "active"
 
     def answer(self, call: Call) -> Reply:
-        if not call.path.startswith("/v3/"):
+        if not call.path.startswith(("/v3/", "/v4/")):
             return Reply(200, b"Mailgun Magnificent API", {"content-type": "text/plain"})
         if call.headers.get("authorization") != "Basic " + b64encode(f"api:{KEY}".encode()).decode():
             return Reply(401, b"Forbidden", {"content-type": "text/plain"})
+        if (call.method, call.path) == ("GET", f"/v4/domains/{DOMAIN}"):
+            if self.state is None:
+                return Reply(401, b"Forbidden", {"content-type": "text/plain"})
+            return Reply(200, {"domain": {"name": DOMAIN, "state": self.state, "type": "custom"}})
         if (call.method, call.path) != ("POST", f"/v3/{DOMAIN}/messages"):
             return said(404, f"Domain not found: {call.path.split('/')[2]}")
+        if call.headers["content-type"] == "application/x-www-form-urlencoded":
+            return said(400, "from parameter is missing")
         form = form_of(call)
         wrong = _wrong(form)
         if wrong is not None:

@@ -20,6 +20,8 @@ class PostmarkPeer(ApiPeer):
         super().__init__()
         self.inactive = {BAD}
         self.streams = {"broadcast", "outbound"}
+        self.handling = "Custom"
+        self.delivery = "Live"
 
     @property
     def url(self) -> str:
@@ -35,7 +37,24 @@ class PostmarkPeer(ApiPeer):
                 return self._batch(call)
             case "GET", "/messages/outbound":
                 return self._search(call)
+            case "GET", "/server":
+                return Reply(200, {"ID": 1, "Name": "Old Mill", "DeliveryType": self.delivery})
+            case "GET", path if path.startswith("/message-streams/"):
+                return self._stream(path.rpartition("/")[2])
         return Reply(404)
+
+    def _stream(self, name: str) -> Reply:
+        if name not in self.streams:
+            return error(422, 1226, "The message stream for the provided 'ID' was not found.")
+        return Reply(
+            200,
+            {
+                "ID": name,
+                "MessageStreamType": "Broadcasts" if name == "broadcast" else "Transactional",
+                "ArchivedAt": None,
+                "SubscriptionManagementConfiguration": {"UnsubscribeHandlingType": self.handling},
+            },
+        )
 
     def _batch(self, call: Call) -> Reply:
         if not isinstance(call.json, list):

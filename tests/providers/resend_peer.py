@@ -13,20 +13,30 @@ TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 
 class ResendPeer(ApiPeer):
-    """`keys` are the bodies and replies of calls that were taken; `domains` those that may send."""
+    """`keys` are the bodies and replies of calls that were taken; `domains` those that may send.
+
+    `sending_only`: the key is a restricted one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.keys: dict[str, tuple[bytes, Reply]] = {}
         self.domains = {"example.com"}
+        self.sending_only = False
 
     def answer(self, call: Call) -> Reply:
-        if (call.method, call.path) != ("POST", "/emails/batch"):
-            return error(404, "not_found", "No such endpoint.")
         if "authorization" not in call.headers:
             return error(401, "missing_api_key", "Missing API key in the authorization header.")
         if call.headers["authorization"] != f"Bearer {KEY}":
             return error(403, "invalid_api_key", "API key is invalid.")
+        if (call.method, call.path) == ("GET", "/domains"):
+            if self.sending_only:
+                return error(401, "restricted_api_key", "This API key is restricted to only send emails")
+            return Reply(
+                200, {"object": "list", "data": [{"name": each, "status": "verified"} for each in self.domains]}
+            )
+        if (call.method, call.path) != ("POST", "/emails/batch"):
+            return error(404, "not_found", "No such endpoint.")
         key = call.headers.get("idempotency-key", "")
         if not 1 <= len(key) <= 256:
             return error(400, "invalid_idempotency_key", "The key must be between 1-256 chars.")

@@ -13,13 +13,26 @@ FORBIDDEN = {"x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type"
 
 
 class SendGridPeer(ApiPeer):
-    """`sent` are emails as their readers get them: to, subject, headers, custom_args, text/plain, text/html."""
+    """`sent` are emails as their readers get them: to, subject, headers, custom_args, text/plain, text/html.
+
+    `scopes` are the key's rights.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scopes = ["mail.send", "user.credits.read"]
 
     def answer(self, call: Call) -> Reply:
-        if (call.method, call.path) != ("POST", "/v3/mail/send"):
-            return error(404, "not found")
         if call.headers.get("authorization") != f"Bearer {KEY}":
             return error(401, "The provided authorization grant is invalid, expired, or revoked")
+        if (call.method, call.path) == ("GET", "/v3/scopes"):
+            return Reply(200, {"scopes": self.scopes})
+        if (call.method, call.path) == ("GET", "/v3/user/credits"):
+            return Reply(
+                200, {"remain": 1200, "total": 100000, "overage": 0, "used": 98800, "reset_frequency": "monthly"}
+            )
+        if (call.method, call.path) != ("POST", "/v3/mail/send"):
+            return error(404, "not found")
         if call.headers.get("content-type") != "application/json":
             return error(415, "Content-Type should be application/json.")
         if len(call.body) >= 30_000_000:

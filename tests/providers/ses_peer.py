@@ -13,7 +13,9 @@ from tests.providers.vendor import BAD, KEY, Vendor
 
 KEY_ID = "AKIAIOSFODNN7EXAMPLE"
 REGION = "eu-west-1"
+TOKEN_HEADER = "x-amz-security-token"
 PATH = "/v2/email/outbound-bulk-emails"
+ACCOUNT = "/v2/email/account"
 AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/ses/aws4_request, SignedHeaders=([a-z0-9;-]+), "
     r"Signature=([0-9a-f]{64})"
@@ -30,17 +32,33 @@ class Wrong(Exception):
 
 
 class SesPeer(ApiPeer):
-    """`statuses`: what the next entries get instead of SUCCESS. `sent` are (address, subject, html, text)."""
+    """`statuses`: what the next entries get instead of SUCCESS. `sent` are (address, subject, html, text).
+
+    `account` is what GetAccount answers, None: the key has no right to it. `token`: a temporary key's.
+    """
 
     def __init__(self) -> None:
         self.statuses: list[str] = []
+        self.token: str | None = None
+        self.account: dict[str, Any] | None = {
+            "SendingEnabled": True,
+            "ProductionAccessEnabled": True,
+            "EnforcementStatus": "HEALTHY",
+            "SendQuota": {"Max24HourSend": 50000.0, "MaxSendRate": 14.0, "SentLast24Hours": 1234.0},
+        }
         super().__init__()
 
     def answer(self, call: Call) -> Reply:
-        if (call.method, call.path) != ("POST", PATH):
+        if (call.method, call.path) not in (("POST", PATH), ("GET", ACCOUNT)):
             return refused(404, "UnknownOperationException", "")
         if not signed(call):
             return refused(403, "InvalidSignatureException", "The request signature we calculated does not match.")
+        if call.headers.get("x-amz-security-token") != self.token:
+            return refused(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
+        if call.path == ACCOUNT and self.account is None:
+            return refused(403, "AccessDeniedException", "User is not authorized to perform: ses:GetAccount")
+        if call.path == ACCOUNT:
+            return Reply(200, self.account)
         try:
             return Reply(200, {"BulkEmailEntryResults": self._take(call.json)})
         except (Wrong, KeyError, ValueError) as error:
@@ -76,7 +94,8 @@ def signed(call: Call) -> bool:
     if found is None or found[1] != KEY_ID or found[3] != REGION:
         return False
     names = found[4].split(";")
-    if not {"host", "x-amz-date", "content-type"} <= set(names):
+    must = {"host", "x-amz-date", "content-type", *(["x-amz-security-token"] if TOKEN_HEADER in call.headers else [])}
+    if not must <= set(names):
         return False
     canonical = "\n".join(
         [

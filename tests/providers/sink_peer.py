@@ -8,6 +8,8 @@ from tests.providers.vendor import BAD, Vendor
 
 class SinkPeer(ApiPeer):
     def answer(self, call: Call) -> Reply:
+        if call.path == "/health":
+            return Reply(200, {"accepted": len(self.sent)})
         if call.path == "/lookup":
             return Reply(200, {"known": [[1, "accepted"], [99, "accepted"]]})
         results = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure
 from app.mail import Accepted, Refused
 from app.providers import Provider, open_provider, shown
+from app.providers.address import confined
 from tests.provider_peers import KEY as CALL_KEY
 from tests.provider_peers import batch_of, letters_to
 from tests.providers import brevo_peer, mailgun_peer, postmark_peer, resend_peer, sendgrid_peer, ses_peer, sink_peer
@@ -120,6 +121,57 @@ def test_a_wrong_key_pauses_the_pool(vendor: Vendor) -> None:
         with pytest.raises(ProviderRefusesUs):
             provider.send(batch_of(letters_to(*THREE)))
         assert len(peer.calls) == 1 and not peer.sent
+
+
+def test_a_check_proves_the_account_and_sends_nothing(vendor: Vendor) -> None:
+    with opened(vendor) as (provider, peer):
+        said = provider.check().said
+        assert not peer.sent
+    assert said.endswith((".", ")")) and KEY not in said
+
+
+def test_a_check_with_a_wrong_key_says_what_to_do(vendor: Vendor) -> None:
+    with opened(vendor, key="key-of-somebody-else") as (provider, peer):
+        if vendor.keyless:
+            peer.script(Reply(401, b"{}"))
+        with pytest.raises(ProviderRefusesUs) as caught:
+            provider.check()
+        assert len(peer.calls) == 1 and KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", NONSENSE.values(), ids=NONSENSE.keys())
+def test_a_check_that_is_answered_with_nonsense_proves_nothing(vendor: Vendor, body: bytes) -> None:
+    with opened(vendor) as (provider, peer):
+        peer.script(Reply(200, body))
+        with pytest.raises(ProviderError):
+            provider.check()
+
+
+def test_a_check_keeps_the_deadline(vendor: Vendor) -> None:
+    with opened(vendor, deadline=0.3) as (provider, peer):
+        peer.script(Reply(200, b"{}", delay=1.0))
+        begun = time.monotonic()
+        with pytest.raises(ProviderError):
+            provider.check()
+        assert time.monotonic() - begun < 0.9
+
+
+@pytest.mark.parametrize("call", ["check", "send"])
+def test_a_pool_of_somebody_who_is_no_operator_is_not_connected_to_inside(vendor: Vendor, call: str) -> None:
+    with running(vendor.peer()) as peer:
+        url = confined(vendor.url(peer.host, KEY))
+        calls: dict[str, Callable[[Provider], object]] = {
+            "check": lambda provider: provider.check(),
+            "send": lambda provider: provider.send(batch_of(letters_to(*THREE))),
+        }
+        inside = open_provider(url, deadline=5.0)
+        with pytest.raises(ProviderRefusesUs, match="no public address"):
+            calls[call](inside)
+        assert not peer.calls
+        allowed = open_provider(url, deadline=5.0, private={"127.0.0.1"})
+        calls[call](allowed)
+        assert peer.calls
+        allowed.close()
 
 
 def test_too_many_requests_are_waited_for_as_long_as_was_asked(vendor: Vendor) -> None:
