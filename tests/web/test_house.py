@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from werkzeug.routing import Rule
 
-from app.flows import edit_campaign, import_leads, pools, segments
+from app.flows import edit_campaign, endpoints, import_leads, pools, segments
 from app.flows.edit_campaign import Draft
 from app.models import alert, lead
 from app.models.alert import Kind
@@ -36,6 +36,10 @@ def an_alert(runtime: Runtime, people: People) -> int:
         return alert.find_open(conn, people.theirs)[0].id
 
 
+def an_endpoint(runtime: Runtime, people: People) -> int:
+    return endpoints.add(runtime, people.theirs, endpoints.Entry("Theirs", "https://hooks.example.com/")).id
+
+
 # What another organisation has, for every kind of number that an address may hold.
 THEIRS: dict[str, Callable[[Runtime, People], int]] = {
     "campaign_id": lambda runtime, people: edit_campaign.create(
@@ -45,6 +49,7 @@ THEIRS: dict[str, Callable[[Runtime, People], int]] = {
         runtime, people.theirs, people.eve, "theirs.csv", io.BytesIO(b"email\n")
     ),
     "alert_id": an_alert,
+    "endpoint_id": an_endpoint,
     "lead_id": lambda runtime, people: a_lead(runtime, people.theirs),
     "segment_id": lambda runtime, people: segments.create(runtime, people.theirs, "Theirs", EVERYONE),
     "pool_id": lambda runtime, people: pools.add_pool(runtime, people.theirs, "Theirs", "sink+http://127.0.0.1:9025"),
