@@ -5,7 +5,7 @@ PACKAGES := web/static/packages
 export PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check assets browser clean
+.PHONY: help setup up test check assets browser postfix clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -17,7 +17,7 @@ setup: .venv/.installed $(PACKAGES)/.installed ## make .venv from the pinned req
 up: setup ## run it all here: embedded servers, web, worker, clock (PORT, DATABASE_URL, REDIS_URL, MILLRACE_HOME)
 	@exec $(BIN)/millrace up
 
-test: setup browser check ## set everything up, check the code, run every test
+test: setup browser postfix check ## set everything up, check the code, run every test
 	@echo "== tests: real PostgreSQL, TimescaleDB and Valkey; TESTS=path runs some"
 	@$(BIN)/python -m pytest -n 2 $(TESTS)
 
@@ -32,6 +32,10 @@ assets: $(PACKAGES)/.installed ## fetch the scripts and styles that the pages lo
 browser: .venv/.installed ## find a Chromium for the browser tests, or fetch Debian's
 	@echo "== browser"
 	@$(BIN)/python -m tests.chromium
+
+postfix: .venv/.installed ## find a Postfix for the SMTP tests; root installs Debian's, neither set up nor started
+	@echo "== postfix"
+	@$(BIN)/python -m tests.postfix
 
 clean: ## remove what setup made (data in MILLRACE_HOME stays)
 	rm -rf .venv web/node_modules $(PACKAGES) *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -15,7 +15,7 @@ from app import stack
 from app.config import Settings
 from app.runtime import Runtime
 from app.stack.timescale import Edition
-from tests import chromium
+from tests import chromium, postfix
 from tests.servers import Servers
 
 EDITIONS = pytest.StashKey[list[Edition]]()
@@ -45,6 +45,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [
         f"timescaledb editions: {', '.join(editions) or 'NONE: tests on a database will fail'}",
         f"chromium: {chromium.find() or 'NONE: BROWSER TESTS ARE SKIPPED (`make browser` fetches one)'}",
+        f"postfix: {f'NONE, ITS TESTS ARE SKIPPED: {none}' if (none := postfix.find()) else 'this machine has it'}",
     ]
 
 

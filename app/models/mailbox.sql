@@ -73,12 +73,12 @@ UPDATE pool_mailbox
    AND url = :url
 
 -- name: list
-SELECT pool.organisation_id, pool_mailbox.pool_id, pool.name AS pool, shown_url, read_at, failures, error,
-       reports, unmatched, answers, others
-  FROM pool_mailbox
+SELECT pool.organisation_id, box.pool_id, pool.name AS pool, box.shown_url, box.read_at, box.failures, box.error,
+       box.reports, box.unmatched, box.answers, box.others
+  FROM pool_mailbox AS box
   JOIN pool
-    ON pool.id = pool_mailbox.pool_id
- ORDER BY pool.organisation_id, pool_mailbox.pool_id
+    ON pool.id = box.pool_id
+ ORDER BY pool.organisation_id, box.pool_id
 
 -- name: find_named
 SELECT id

@@ -159,7 +159,7 @@ class _Imap:
         except imaplib.IMAP4.abort:
             raise
         except imaplib.IMAP4.error as error:
-            raise _Refused(error) from error
+            raise _Refused(*error.args) from error
         said, answer = self.line.select(f'"{account.folder}"')
         if said != "OK":
             raise _Refused(answer[0])
@@ -222,7 +222,7 @@ class _Pop:
             self.line.user(account.user)
             self.line.pass_(account.password)
         except poplib.error_proto as error:
-            raise _Refused(error) from error
+            raise _Refused(*error.args) from error
 
     def _retrieve(self, number: int) -> bytes:
         """The message's beginning. poplib's own `retr` gives up at a line of 2,048 bytes, and with it the mailbox."""
@@ -241,5 +241,6 @@ class _Pop:
 
 
 def _said(error: BaseException) -> str:
-    text = str(error.args[0] if error.args else error)
+    first = error.args[0] if error.args else ""  # the server's own words come as bytes
+    text = first.decode("utf-8", "replace") if isinstance(first, bytes) else str(error)
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())[:300]
