@@ -9,6 +9,7 @@ MillraceError
 ├── Conflict               it is not in a state that allows this
 ├── Unrenderable           one lead cannot be written to with this content: leave it out
 ├── LeaseLost              somebody else works on this range now: drop it
+├── DayUsedUp              a pool's limit by day has less left than a page was cut to: cut it anew
 └── ProviderError
     ├── ProviderDown       nothing left us: later, at no attempt
     ├── ProviderUnsure     it may have left: unknown until there is evidence
@@ -76,6 +77,10 @@ class Unrenderable(MillraceError):
 
 class LeaseLost(MillraceError):
     """The range was given to another worker, or its campaign no longer sends."""
+
+
+class DayUsedUp(MillraceError):
+    """A pool's limit for a day has less left than a page was cut to: it goes back, and is cut anew."""
 
 
 class ProviderError(MillraceError):

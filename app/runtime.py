@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 from uuid import UUID, uuid4
 
+from app.buckets import Buckets
 from app.config import Settings
 from app.db import Database
 from app.models.outbox import Lease
 from app.providers import Provider, open_provider
-from app.signing import Signer, Vault
+from app.signing import ReturnTokens, Signer, TrackingTokens, Vault
 
 log = logging.getLogger(__name__)
 
 Ring = Callable[[str], None]
+TICK: Final = 0.05  # seconds: bells to be rung later within the same one are one
 
 
 def silence(bell: str) -> None:
@@ -37,10 +42,14 @@ class Runtime:
         same = settings.reports_database_url == settings.database_url
         self.reports = self.db if same else Database(settings.reports_database_url, size=connections, name=name)
         self.signer = Signer(settings.secret_key)
+        self.tracking = TrackingTokens(settings.secret_key)
         self.vault = Vault(settings.secret_key)
+        self.returns = ReturnTokens(settings.secret_key)
+        self.buckets = Buckets(settings.redis_url)
         self.stopping = threading.Event()
         self.kept: deque[Lease] = deque()  # ranges in hand when the database went away
         self._ring = ring
+        self._alarms: dict[int, threading.Timer] = {}
         self._calls: ThreadPoolExecutor | None = None
         self._providers: dict[bytes, Provider] = {}
         self._lock = threading.Lock()
@@ -56,6 +65,26 @@ class Runtime:
                 self._ring(bell)
         except Exception as error:  # whatever the broker raises, the work stands in PostgreSQL
             log.warning("bell %s was not rung: %s", bell, error)
+
+    def ring_later(self, bell: str, seconds: float) -> None:
+        """Wake a worker in so many seconds, while this process lives; what is asked for at nearly the same time is one.
+
+        Not for longer waits: the clock rings for what is due, every few seconds.
+        """
+        slot = math.ceil((time.monotonic() + seconds) / TICK)
+        with self._lock:
+            if slot in self._alarms or self.stopping.is_set():
+                return
+            timer = threading.Timer(slot * TICK - time.monotonic(), self._ring_now, (bell, slot))
+            timer.daemon = True
+            self._alarms[slot] = timer
+        timer.start()
+
+    def _ring_now(self, bell: str, slot: int) -> None:
+        with self._lock:
+            self._alarms.pop(slot, None)
+        if not self.stopping.is_set():
+            self.ring(bell)
 
     @property
     def calls(self) -> ThreadPoolExecutor:
@@ -73,12 +102,22 @@ class Runtime:
         with self._lock:
             known = self._providers.get(url)
             if known is None:
-                known = open_provider(self.vault.decrypt(url), deadline=self.settings.call_deadline)
+                known = open_provider(
+                    self.vault.decrypt(url),
+                    deadline=self.settings.call_deadline,
+                    token=self.returns.token,
+                    private=self.settings.private_providers,
+                )
                 self._providers[url] = known
             return known
 
     def close(self) -> None:
         self.stopping.set()
+        with self._lock:
+            alarms = list(self._alarms.values())
+        for alarm in alarms:
+            alarm.cancel()
+        self.buckets.close()
         if self._calls is not None:
             self._calls.shutdown(wait=True)
         for provider in self._providers.values():

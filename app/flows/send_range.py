@@ -17,13 +17,13 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from app.errors import LeaseLost, ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure, Unavailable
-from app.flows import finish, settle
+from app.errors import DayUsedUp, LeaseLost, ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure, Unavailable
+from app.flows import finish, pace, settle
 from app.flows.answers import Answer
 from app.flows.compose import Composer
 from app.flows.frozen import MARGIN, freeze
 from app.mail import Batch, Kind, Letter, Outcome
-from app.models import alert, campaign, event, handoff, outbox, pool
+from app.models import alert, campaign, event, handoff, limit, outbox, pool
 from app.models.campaign import Sending
 from app.models.event import Fact, Source
 from app.models.outbox import Lease, PageLead
@@ -72,13 +72,26 @@ def drain(runtime: Runtime, seconds: float = 30.0) -> int:
             break
         pages += 1
         try:
-            send(runtime, load(runtime, claimed))
+            _work(runtime, claimed)
         except Unavailable:
             runtime.kept.append(claimed)
             raise
         except Exception as error:  # whatever it is, the other ranges must not wait for it
             _give_back(runtime, claimed, error)
     return pages
+
+
+def _work(runtime: Runtime, claimed: Lease) -> None:
+    """Send what may go of a claimed page now; one that somebody else has by then is dropped."""
+    lease: Lease | None = claimed
+    if claimed.limited:
+        try:
+            lease = pace.pace(runtime, claimed)
+        except LeaseLost as error:
+            log.warning("dropped a page of campaign %s: %s", claimed.campaign_id, error)
+            return
+    if lease is not None:
+        send(runtime, load(runtime, lease))
 
 
 def _put_back_kept(runtime: Runtime) -> None:
@@ -138,6 +151,9 @@ def send(runtime: Runtime, page: Page) -> None:
             return
     except LeaseLost as error:
         log.warning("dropped a page of campaign %s: %s", page.sending.campaign_id, error)
+        return
+    except DayUsedUp:
+        pace.give_back(runtime, page.lease)
         return
     answers = _call(runtime, page, composer, handoffs, letters, begun)
     settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, answers)
@@ -209,6 +225,8 @@ def _write(
 ) -> list[handoff.HandOff] | None:
     if not outbox.hand_over(conn, page.lease, runtime.settings.lease, len(skipped)):
         return None
+    if page.lease.spent and not limit.spend(conn, page.sending.pool_id, page.lease.spent):
+        raise DayUsedUp("other pages have used up the day's limit meanwhile")
     event.append(conn, page.source, skipped)
     capabilities = _provider(runtime, page.sending).capabilities
     batch = min(page.sending.batch, capabilities.batch)
@@ -284,7 +302,7 @@ def composer_of(runtime: Runtime, sending: Sending) -> Composer:
         return known
     with runtime.db.begin() as conn:
         compiled = Compiled.from_json(campaign.load_compiled(conn, sending.campaign_id, sending.variant))
-    composer = Composer(compiled, sending, runtime.settings.base_url, runtime.signer)
+    composer = Composer(compiled, sending, runtime.settings.base_url, runtime.signer, runtime.tracking)
     with _composers_lock:
         while len(_composers) >= _MOST_COMPOSERS:
             _composers.pop(next(iter(_composers)))

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from app.errors import LeaseLost, Unavailable
 from app.flows import resolve
 from app.flows.answers import Answer, Tally, read
-from app.models import alert, event, handoff, outbox, pool
+from app.models import alert, event, handoff, limit, outbox, pool
 from app.models.campaign import Sending
 from app.models.event import Source
 from app.models.outbox import Lease, PageLead
@@ -80,6 +80,8 @@ def _write(conn: Connection, lease: Lease, sending: Sending, source: Source, tal
     if _nothing_left_us(lease, tally):
         outbox.take_back(conn, lease, 0.0 if tally.pause else max(wait.seconds for wait in tally.later))
         handoff.settle(conn, tally.settled)
+        if lease.spent:
+            limit.give_back(conn, sending.pool_id, lease.spent)
     else:
         outbox.settle(conn, lease, tally.counts)
         handoff.settle(conn, tally.settled)

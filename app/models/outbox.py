@@ -21,8 +21,8 @@ SQL = Statements("outbox")
 MOVES: Final[Mapping[str, Mapping[str, str]]] = {
     "ready": {"leased": "claimed", "cancelled": "its campaign was cancelled"},
     "leased": {
-        "done": "settled, or rescued when all of it was handed over",
-        "ready": "given back, taken back, a probe's rest, or rescued",
+        "done": "settled, put together by receiver, or rescued when all of it was handed over",
+        "ready": "given back, taken back, the rest of a page, or rescued",
         "quarantined": "the third worker died on it",
     },
     "quarantined": {"ready": "a person resumed or cancelled its campaign"},
@@ -48,6 +48,7 @@ class Lease:
     pool_id: int | None = None  # the pool that they go through; None: the sender's first
     probe: bool = False  # it tries whether its pool's provider is back
     limited: bool = False  # the pool has limits
+    spent: Mapping[str, int] | None = None  # of limits by day, with the hand-over: receiver -> emails
 
 
 class PageLead(NamedTuple):
@@ -59,6 +60,7 @@ class PageLead(NamedTuple):
     time_zone: str | None
     attributes: Mapping[str, object]
     skip: str | None
+    untracked: bool = False  # asked that nothing of what they open or click be recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,26 @@ def put_back(conn: Connection, lease: Lease, seconds: float) -> None:
     conn.execute(SQL.put_back, _held(lease) | {"seconds": seconds})
 
 
+def let_wait(conn: Connection, lease: Lease) -> None:
+    """Give a range back that was not handed over, as it was before the claim; nothing happens to any other."""
+    conn.execute(SQL.let_wait, _held(lease))
+
+
+def read_rest(conn: Connection, lease: Lease) -> list[int]:
+    """All leads of a range that were not handed over yet, locked. Raises LeaseLost."""
+    found = conn.execute(SQL.rest, _held(lease)).scalar()
+    if found is None:
+        raise LeaseLost(f"range {lease.range_id} was taken away")
+    return list(found)
+
+
+def move_rest(conn: Connection, lease: Lease, parts: Mapping[str, Sequence[int]]) -> None:
+    """Put the rest of a range, read in this transaction, into ranges by receiver, due now; "" waits for none."""
+    conn.execute(SQL.move_rest, _held(lease))
+    for receiver, lead_ids in parts.items():
+        put_off(conn, lease.range_id, lead_ids, seconds=0.0, attempts=lease.attempts, waits_for=receiver or None)
+
+
 def take_back(conn: Connection, lease: Lease, seconds: float) -> None:
     """Undo a hand-over of which nothing left us: the page is due again in `seconds`. Raises LeaseLost."""
     if conn.execute(SQL.take_back, _held(lease) | {"seconds": seconds}).first() is None:
@@ -187,15 +209,18 @@ def put_off(
     deferred: bool = False,
     resent: bool = False,
     later_run: bool = False,
+    waits_for: str | None = None,
 ) -> None:
     """Make a later range of a range's leads, due in `seconds`, after that many attempts.
 
     `deferred`: the provider put these leads off, and the day after which they fail begins; not where it was down.
     `resent`: it may have taken them already, and a person or a policy wants them sent again. `later_run`: they failed,
-    and this is the next pass over them.
+    and this is the next pass over them. `waits_for`: all go to this receiver, and wait for its limit.
     """
-    values = {"parent_id": range_id, "lead_ids": array(lead_ids), "seconds": seconds, "attempts": attempts}
-    conn.execute(SQL.put_off, values | {"deferred": deferred, "resent": resent, "later_run": int(later_run)})
+    values: dict[str, object] = {"parent_id": range_id, "lead_ids": array(lead_ids), "seconds": seconds}
+    values |= {"attempts": attempts, "deferred": deferred, "resent": resent, "later_run": int(later_run)}
+    values |= {"waits_for": waits_for}
+    conn.execute(SQL.put_off, values)
 
 
 def progress(conn: Connection, campaign_id: int) -> Progress:

@@ -27,8 +27,22 @@ UPDATE outbox
  WHERE outbox.id = next.id
 RETURNING outbox.id AS range_id, outbox.campaign_id, outbox.run, outbox.fence, outbox.attempts,
           coalesce(extract(epoch FROM now() - outbox.deferred_since), 0)::float8 AS put_off_for,
-          outbox.position,
-          outbox.lead_ids[outbox.position + 1 : least(outbox.position + CAST(:most AS bigint), outbox.size)] AS lead_ids
+          outbox.position, outbox.waits_for,
+          outbox.lead_ids[
+              outbox.position + 1 : least(
+                  outbox.position + CAST(:most AS bigint),
+                  outbox.size,
+                  CASE
+                      WHEN outbox.waits_for IS NOT NULL THEN outbox.position + (
+                          SELECT burst
+                            FROM pool_limit
+                           WHERE pool_limit.pool_id = :pool_id
+                             AND pool_limit.receiver = outbox.waits_for
+                             AND pool_limit.per_second IS NOT NULL
+                      )
+                  END
+              )
+          ] AS lead_ids
 
 -- A lead may be suppressed for everybody and for this sender at once: a join would give it twice.
 -- name: load_page
@@ -48,7 +62,8 @@ SELECT asked.id,
                        AND suppression.sender_id IN (0, (SELECT sender_id FROM campaign WHERE id = :campaign_id))
                 )
            THEN 'suppressed'
-       END
+       END,
+       coalesce(lead.untracked, false)
   FROM unnest(CAST(:lead_ids AS bigint[])) WITH ORDINALITY AS asked (id, place)
   LEFT JOIN lead
     ON lead.id = asked.id
@@ -87,6 +102,41 @@ UPDATE outbox
        owner = NULL,
        lease_until = NULL,
        due_at = now() + make_interval(secs => :seconds)
+ WHERE id = :range_id
+   AND fence = :fence
+   AND state = 'leased'
+   AND position = :position
+
+-- Its turn comes when its limit allows it: it keeps its place in the queue.
+-- name: let_wait
+UPDATE outbox
+   SET state = 'ready',
+       owner = NULL,
+       lease_until = NULL
+ WHERE id = :range_id
+   AND fence = :fence
+   AND state = 'leased'
+   AND position = :position
+
+-- What was not handed over of it.
+-- name: rest
+SELECT lead_ids[position + 1 :]
+  FROM outbox
+ WHERE id = :range_id
+   AND fence = :fence
+   AND state = 'leased'
+   AND lease_until > now()
+   AND position = :position
+   FOR NO KEY UPDATE
+
+-- All of the rest of it is put into later ranges.
+-- name: move_rest
+UPDATE outbox
+   SET state = 'done',
+       owner = NULL,
+       lease_until = NULL,
+       moved = moved + size - position,
+       position = size
  WHERE id = :range_id
    AND fence = :fence
    AND state = 'leased'
@@ -152,7 +202,8 @@ SELECT state
 
 -- name: put_off
 INSERT INTO outbox (
-    campaign_id, parent_id, run, attempts, due_at, size, first_lead, last_lead, lead_ids, deferred_since, resent
+    campaign_id, parent_id, run, attempts, due_at, size, first_lead, last_lead, lead_ids, deferred_since, resent,
+    waits_for
 )
 SELECT campaign_id, id, run + :later_run, :attempts, now() + make_interval(secs => :seconds),
        cardinality(CAST(:lead_ids AS bigint[])),
@@ -163,7 +214,8 @@ SELECT campaign_id, id, run + :later_run, :attempts, now() + make_interval(secs 
            WHEN :deferred THEN coalesce(deferred_since, now())
            WHEN NOT :resent AND :later_run = 0 THEN deferred_since
        END,
-       :resent OR (resent AND :later_run = 0)
+       :resent OR (resent AND :later_run = 0),
+       coalesce(CAST(:waits_for AS text), waits_for)
   FROM outbox
  WHERE id = :parent_id
 

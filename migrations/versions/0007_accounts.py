@@ -44,7 +44,9 @@ RECEIVERS = """
 -- Whose servers take a domain's mail: 'google' …; '' where they are nobody's that we know. Null: not asked yet.
 ALTER TABLE domain
     ADD COLUMN receiver text,
-    ADD COLUMN receiver_at timestamptz;
+    ADD COLUMN receiver_at timestamptz,
+    ADD COLUMN receiver_tries smallint NOT NULL DEFAULT 0;     -- in vain, one after another
+CREATE INDEX domain_asked ON domain (receiver_at) WHERE receiver_at IS NOT NULL;
 -- Leads that were put together since this receiver's limit was used up: claimed while it is not.
 ALTER TABLE outbox
     ADD COLUMN waits_for text;
@@ -58,7 +60,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("ALTER TABLE outbox DROP COLUMN waits_for")
-    op.execute("ALTER TABLE domain DROP COLUMN receiver, DROP COLUMN receiver_at")
+    op.execute("ALTER TABLE domain DROP COLUMN receiver, DROP COLUMN receiver_at, DROP COLUMN receiver_tries")
     op.execute("DROP TABLE pool_spent")
     op.execute("DROP TABLE pool_limit")
     op.execute("ALTER TABLE pool DROP COLUMN checked_at, DROP COLUMN check_said, DROP COLUMN check_good")

@@ -9,7 +9,9 @@ from tests.mutations.leases import LEASES
 from tests.mutations.mutation import Mutation
 from tests.mutations.pools_and_sums import POOLS_AND_SUMS
 from tests.mutations.resolving import RESOLVING
+from tests.mutations.tracking import TRACKING
+from tests.mutations.ways_and_pace import WAYS_AND_PACE
 
 __all__ = ["MUTATIONS", "Mutation"]
 
-MUTATIONS: Final = (*LEASES, *CALLS, *RESOLVING, *POOLS_AND_SUMS)
+MUTATIONS: Final = (*LEASES, *CALLS, *RESOLVING, *POOLS_AND_SUMS, *TRACKING, *WAYS_AND_PACE)

@@ -1,0 +1,97 @@
+-- name: list_limits
+SELECT receiver, per_second, burst, per_day
+  FROM pool_limit
+ WHERE pool_id = :pool_id
+ ORDER BY receiver
+
+-- name: drop_limits
+DELETE FROM pool_limit
+ WHERE pool_id = :pool_id
+
+-- name: add_limits
+INSERT INTO pool_limit (pool_id, receiver, per_second, burst, per_day)
+SELECT :pool_id, given.receiver, given.per_second, given.burst, given.per_day
+  FROM unnest(
+           CAST(:receivers AS text[]), CAST(:per_second AS double precision[]), CAST(:bursts AS integer[]),
+           CAST(:per_day AS integer[])
+       ) AS given (receiver, per_second, burst, per_day)
+    ON CONFLICT (pool_id, receiver) DO UPDATE
+   SET per_second = excluded.per_second,
+       burst = excluded.burst,
+       per_day = excluded.per_day,
+       changed_at = now(),
+       paced_until = NULL
+
+-- A slot of ten minutes counts until all of it is a day old: never more than the limit in any 24 hours.
+-- name: find_left
+SELECT pool_limit.receiver, per_second, burst,
+       CASE WHEN per_day IS NOT NULL THEN greatest(per_day - coalesce(day.spent, 0), 0) END AS left,
+       coalesce(extract(epoch FROM day.first + interval '24 hours 10 minutes' - now()), 0)::float8 AS frees_in
+  FROM pool_limit
+  LEFT JOIN LATERAL (
+           SELECT CAST(sum(spent) AS integer) AS spent, min(slot) FILTER (WHERE spent > 0) AS first
+             FROM pool_spent
+            WHERE pool_spent.pool_id = pool_limit.pool_id
+              AND pool_spent.receiver = pool_limit.receiver
+              AND slot > now() - interval '24 hours 10 minutes'
+       ) AS day
+    ON pool_limit.per_day IS NOT NULL
+ WHERE pool_limit.pool_id = :pool_id
+
+-- name: lock
+SELECT receiver
+  FROM pool_limit
+ WHERE pool_id = :pool_id
+   AND receiver = ANY(CAST(:receivers AS text[]))
+ ORDER BY receiver
+   FOR NO KEY UPDATE
+
+-- name: spend
+WITH given AS (
+    SELECT receiver, emails
+      FROM unnest(CAST(:receivers AS text[]), CAST(:emails AS integer[])) AS given (receiver, emails)
+), over AS (
+    SELECT given.receiver
+      FROM given
+      JOIN pool_limit
+        ON pool_limit.pool_id = :pool_id
+       AND pool_limit.receiver = given.receiver
+     WHERE given.emails + (
+               SELECT coalesce(sum(spent), 0)
+                 FROM pool_spent
+                WHERE pool_spent.pool_id = :pool_id
+                  AND pool_spent.receiver = given.receiver
+                  AND slot > now() - interval '24 hours 10 minutes'
+           ) > pool_limit.per_day
+)
+INSERT INTO pool_spent (pool_id, receiver, slot, spent)
+SELECT :pool_id, receiver, date_bin('10 minutes', now(), timestamptz '2000-01-01'), emails
+  FROM given
+ WHERE NOT EXISTS (SELECT FROM over)
+    ON CONFLICT (pool_id, receiver, slot) DO UPDATE
+   SET spent = pool_spent.spent + excluded.spent
+
+-- From the newest slot that holds as many: usually the one that they were counted in.
+-- name: give_back
+UPDATE pool_spent
+   SET spent = spent - given.emails
+  FROM unnest(CAST(:receivers AS text[]), CAST(:emails AS integer[])) AS given (receiver, emails)
+ WHERE pool_spent.pool_id = :pool_id
+   AND pool_spent.receiver = given.receiver
+   AND pool_spent.slot = (
+           SELECT max(held.slot)
+             FROM pool_spent AS held
+            WHERE held.pool_id = :pool_id
+              AND held.receiver = given.receiver
+              AND held.spent >= given.emails
+       )
+
+-- name: wait
+UPDATE pool_limit
+   SET paced_until = now() + make_interval(secs => :seconds)
+ WHERE pool_id = :pool_id
+   AND receiver = :receiver
+
+-- name: forget_spent
+DELETE FROM pool_spent
+ WHERE slot < now() - interval '2 days'

@@ -1,0 +1,93 @@
+"""Which pool a page goes through, and how much of it may go now."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutations.mutation import OUTBOX, REPEAT, SEND, SETTLE, Mutation
+
+CAMPAIGN, PACE, LIMIT = "app/models/campaign.sql", "app/flows/pace.py", "app/models/limit.sql"
+FAILOVER, PACED = "tests/test_failover.py", "tests/test_pace.py"
+
+WAYS_AND_PACE: Final = (
+    Mutation(
+        "second_pool_unasked",
+        "Nothing goes through a sender's second pool while its first one sends",
+        CAMPAIGN,
+        ((" WHERE (way.place = 1 OR waiting.first_state <> 'active')\n", " WHERE way.place > 0\n"),),
+        (f"{FAILOVER}::test_while_the_first_pool_sends_nothing_goes_through_the_second",),
+    ),
+    Mutation(
+        "no_second_pool",
+        "What a broken pool cannot take goes through the sender's second one",
+        CAMPAIGN,
+        ((" WHERE (way.place = 1 OR waiting.first_state <> 'active')\n", " WHERE way.place = 1\n"),),
+        (f"{FAILOVER}::test_a_provider_that_dies_amid_a_campaign_loses_and_doubles_nobody",),
+    ),
+    Mutation(
+        "page_of_another_pool",
+        "A page goes through the pool that it was claimed for",
+        SEND,
+        (
+            (
+                "campaign.load_sending(conn, lease.campaign_id, lease.pool_id)",
+                "campaign.load_sending(conn, lease.campaign_id)",
+            ),
+        ),
+        (f"{FAILOVER}::test_a_provider_that_dies_amid_a_campaign_loses_and_doubles_nobody",),
+    ),
+    Mutation(
+        "repeat_at_the_pool_of_today",
+        "A lost call is made again at the pool that it went through",
+        REPEAT,
+        (
+            (
+                "campaign.load_sending(conn, call.campaign_id, call.pool_id)",
+                "campaign.load_sending(conn, call.campaign_id)",
+            ),
+        ),
+        (f"{FAILOVER}::test_a_lost_call_is_made_again_and_asked_about_at_the_pool_that_it_went_through",),
+    ),
+    Mutation(
+        "rest_waits_for_its_pool",
+        "What half of a page could not be handed goes through the second pool at once",
+        SETTLE,
+        (("wait._replace(seconds=0.0)", "wait"),),
+        (f"{FAILOVER}::test_what_half_of_a_page_could_not_be_handed_goes_through_the_second_pool_at_once",),
+    ),
+    Mutation(
+        "limits_unasked",
+        "No more of a page goes than its pool's limits allow",
+        PACE,
+        (("lead_ids=lease.lead_ids[:tokens], ", ""),),
+        (f"{PACED}::test_of_two_pages_at_the_end_of_a_day_one_gets_what_is_left",),
+    ),
+    Mutation(
+        "used_up_limits_are_claimed_for",
+        "While a limit is used up nothing is claimed for it",
+        CAMPAIGN,
+        (("   AND (whole.paced_until IS NULL OR whole.paced_until <= now())\n", ""),),
+        (f"{PACED}::test_while_a_limit_is_used_up_nothing_is_claimed_for_it",),
+    ),
+    Mutation(
+        "day_spent_twice",
+        "Of two pages at the end of a day one gets what is left",
+        LIMIT,
+        ((" WHERE NOT EXISTS (SELECT FROM over)\n", " WHERE true\n"),),
+        (f"{PACED}::test_of_two_pages_at_the_end_of_a_day_one_gets_what_is_left",),
+    ),
+    Mutation(
+        "flushed_buckets_are_full",
+        "A bucket that is not there begins empty: a flush lets nothing out",
+        "app/buckets.py",
+        (("  full[i] = empty\n", "  full[i] = now\n"),),
+        (f"{PACED}::test_a_bucket_that_is_not_there_begins_empty",),
+    ),
+    Mutation(
+        "put_together_again_and_again",
+        "Leads are put together by receiver once",
+        OUTBOX,
+        (("       coalesce(CAST(:waits_for AS text), waits_for)\n", "       CAST(NULL AS text)\n"),),
+        (f"{PACED}::test_leads_are_put_together_by_receiver_once_and_no_range_is_shattered",),
+    ),
+)
