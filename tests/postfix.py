@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+PLACES = "/usr/sbin:/usr/bin"
 RETURNS = "bounces.example.com"  # the domain whose mail comes back to us
 MAIN = """\
 compatibility_level = 3.6
@@ -124,14 +125,16 @@ def find() -> str | None:
     """Why none can be run here, None where one can."""
     if os.geteuid() != 0:
         return "only root may run a Postfix"
-    if shutil.which("postfix", path="/usr/sbin:/usr/bin") is None:
+    if shutil.which("postfix", path=PLACES) is None:
+        if shutil.which("sendmail", path=PLACES) is not None:
+            return "this machine has another mail server, which Postfix would replace"
         return "there is no Postfix here (`make postfix` installs Debian's)"
     return None
 
 
 def install() -> None:
-    """Debian's package, by root, neither configured nor started."""
-    if os.geteuid() != 0 or not shutil.which("apt-get") or find() is None:
+    """Debian's package, by root, neither configured nor started; not where it would replace another mail server."""
+    if os.geteuid() != 0 or not shutil.which("apt-get") or shutil.which("sendmail", path=PLACES):
         return
     answer = b"postfix postfix/main_mailer_type select No configuration\n"
     subprocess.run(["debconf-set-selections"], input=answer, check=False)

@@ -38,7 +38,7 @@ def _return_address(value: str) -> str:
     """An address with a star where the token goes; without one it goes behind a plus sign before the @."""
     value = value.replace(" ", "+")  # what a plus sign means in a URL
     name, _, domain = value.rpartition("@")
-    value = value if "*" in value else f"{name}+*@{domain}"
+    value = value if "*" in value or not name else f"{name}+*@{domain}"
     try:
         plain = ascii_address(value.replace("*", "token"), "return")
     except ProviderRefusesUs:
