@@ -6,19 +6,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 
-from app.flows import edit_campaign, launch, send_range, track
+from app.flows import edit_campaign, ingest, launch, pools, send_range, take_webhook, track
 from app.flows.edit_campaign import Draft
 from app.flows.take_hit import Door
 from app.mail import Kind
+from app.models import campaign, outbox, webhook
 from app.models import track as tracking
 from app.models.track import HONEYPOT, PIXEL, Firsts, Hit, Touch
+from app.providers import standard
 from app.runtime import Runtime
 from tests import world
 from tests.peers import Peer, running_sink
 
+SECRET = "whsec_" + "A" * 32
 HTML = (
     '<html><body><p><a href="https://shop.example.com/a?x=1&amp;y=2">A</a> <a href="https://shop.example.com/b">B</a>'
     ' <a href="https://shop.example.com/c">C</a> <a href="https://shop.example.com/{{ lead.plan }}">yours</a></p>'
@@ -117,6 +123,8 @@ def test_who_opened_and_who_clicked_counts_once_however_often(house: House) -> N
     for _ in range(3):
         house.read(house.hit(0, PIXEL), house.hit(0, 1, 70), house.hit(2, 1, 90), house.hit(3, PIXEL, machine="apple"))
     assert house.firsts() == Firsts(opened=2, opened_by_people=1, clicked=2, clicked_by_people=2)
+    house.read(house.hit(4, PIXEL, 99))
+    assert house.firsts() == Firsts(opened=3, opened_by_people=2, clicked=2, clicked_by_people=2)
 
 
 def test_a_machine_first_and_a_person_later_are_both_counted_in_any_order(house: House) -> None:
@@ -154,7 +162,7 @@ def test_what_comes_right_at_the_delivery_is_no_person(house: House) -> None:
         conn.execute(
             text(
                 "INSERT INTO event (time, lead_id, organisation_id, user_id, campaign_id, domain_id, kind)"
-                " SELECT CAST(:at AS timestamptz) - interval '1 second', lead_id, organisation_id, user_id, campaign_id,"
+                " SELECT CAST(:at AS timestamptz) - interval '1 s', lead_id, organisation_id, user_id, campaign_id,"
                 " domain_id, 'delivered' FROM event WHERE lead_id = :lead_id"
             ),
             {"at": at, "lead_id": house.lead_ids[0]},
@@ -203,3 +211,104 @@ def test_a_link_leads_where_it_was_written_to_and_nowhere_else(house: House) -> 
     assert door.open(house.token(0), None)
     door.drain()
     assert sorted(house.rows("SELECT position FROM hit")) == [(-1,), (0,), (1,)]
+
+
+def take(house: House, events: list[dict[str, object]], repeat: int = 1) -> None:
+    """The sink's webhook says so, `repeat` times."""
+    with house.runtime.db.begin() as conn:
+        (door,) = webhook.list_doors(conn, house.organisation_id).values()
+    pools.set_webhook_secret(house.runtime, house.organisation_id, door.pool_id, SECRET)
+    body = orjson.dumps({"events": events})
+    for number in range(repeat):
+        headers = standard.sign(f"msg_{len(events)}_{number}_{events[0]['id']}", body, SECRET)
+        take_webhook.take(house.runtime, door.token, headers, body)
+    while ingest.read_waiting(house.runtime):
+        pass
+
+
+def said(house: House, place: int, kind: str) -> dict[str, object]:
+    """An event as the sink tells it."""
+    lead_id = house.lead_ids[place]
+    handoff_id = house.rows(f"SELECT id FROM handoff WHERE {lead_id} = ANY(lead_ids)")[0][0]
+    return {
+        "id": f"{kind}-{place}",
+        "type": kind,
+        "time": house.hit(place, 1).at.isoformat(),
+        "handoff": handoff_id,
+        "lead": lead_id,
+        "ref": f"sink-{place}",
+        **({"url": "https://shop.example.com/b"} if kind == "clicked" else {}),
+    }
+
+
+def test_first_opens_and_clicks_are_counted_from_a_providers_webhooks_alike(runtime: Runtime, peer: Peer) -> None:
+    house = build(runtime, peer, track_opens="auto", track_clicks="off")
+    take(house, [said(house, 0, "opened"), said(house, 1, "opened"), said(house, 1, "clicked")], repeat=2)
+    assert house.firsts() == Firsts(opened=2, opened_by_people=2, clicked=1, clicked_by_people=1)
+    found = sorted((str(row[1]), row[2]) for row in house.events())
+    assert found == [("clicked", house.links()[1]), ("opened", 0), ("opened", 0)]
+
+
+def test_what_we_track_by_ourselves_is_not_counted_again_from_webhooks(runtime: Runtime, peer: Peer) -> None:
+    house = build(runtime, peer, track_opens="on", track_clicks="auto")
+    take(house, [said(house, 0, "opened"), said(house, 0, "clicked"), said(house, 0, "delivered")])
+    assert [row[1] for row in house.events()] == ["clicked"]
+    assert house.firsts() == Firsts(clicked=1, clicked_by_people=1)
+
+
+def test_what_a_provider_says_of_a_lead_who_is_not_to_be_tracked_is_not_recorded(runtime: Runtime, peer: Peer) -> None:
+    house = build(runtime, peer, track_opens="off", track_clicks="off")
+    with runtime.db.begin() as conn:
+        tracking.set_untracked(conn, house.lead_ids[0], True)
+    take(house, [said(house, 0, "opened"), said(house, 1, "opened")])
+    assert [row[0] for row in house.events()] == [house.lead_ids[1]]
+
+
+def test_an_email_that_was_sent_holds_the_leads_own_links_and_a_pixel(runtime: Runtime, peer: Peer) -> None:
+    house = build(runtime, peer)
+    with runtime.db.begin() as conn:
+        sending = campaign.load_sending(conn, house.campaign_id)
+        leads = outbox.load_page(conn, house.organisation_id, house.campaign_id, house.lead_ids)
+    composer = send_range.composer_of(runtime, sending)
+    letters, _ = composer.compose(leads)
+    html = composer.content.html.fill(letters[2].values)
+    base = runtime.settings.base_url
+    assert f'<a href="{base}/t/{house.token(2)}/1">A</a>' in html
+    assert f'<a href="{base}/t/{house.token(2)}/3">C</a>' in html
+    assert '<a href="https://shop.example.com/free">yours</a>' in html
+    assert f'<a href="{letters[2].unsubscribe_url}">Unsubscribe</a>' in html
+    assert html.endswith('border:0"></body></html>')
+    assert f'<img src="{base}/o/{house.token(2)}.gif"' in html
+    assert f"{base}/t/{house.token(2)}/2" in composer.content.text.fill(letters[2].values)
+
+
+HITS = st.lists(
+    st.tuples(
+        st.integers(0, 2),  # lead
+        st.sampled_from([PIXEL, 1, 2, 3, HONEYPOT]),
+        st.integers(10, 40),  # seconds after it was sent
+        st.sampled_from([None, None, "head"]),
+    ),
+    min_size=1,
+    max_size=14,
+    unique_by=lambda hit: hit[:3],
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(hits=HITS, data=st.data())
+def test_any_order_of_arrival_gives_the_same_figures(
+    house: House, hits: list[tuple[int, int, int, str | None]], data: st.DataObject
+) -> None:
+    told = [house.hit(place, position, float(seconds), machine) for place, position, seconds, machine in hits]
+    seen = []
+    for order in (told, data.draw(st.permutations(told))):
+        with house.runtime.db.begin() as conn:
+            conn.execute(text("DELETE FROM first_touch"))
+            conn.execute(text("DELETE FROM event WHERE kind IN ('opened', 'clicked')"))
+        cut = data.draw(st.integers(0, len(order)))
+        with house.runtime.db.begin() as conn:
+            tracking.keep(conn, order[:cut])
+        house.read(*order[cut:])
+        seen.append((house.events(), house.firsts()))
+    assert seen[0] == seen[1]

@@ -91,7 +91,7 @@ class Door:
     def drain(self, seconds: float = LAST_TRY) -> None:
         """Write what waits, for so many seconds at most: the process ends."""
         until = time.monotonic() + seconds
-        while self._waiting and time.monotonic() < until:
+        while self._waiting and time.monotonic() < until and not self.runtime.stopping.is_set():
             if not self._write():
                 time.sleep(EVERY)
         if self._waiting:
@@ -133,7 +133,8 @@ class Door:
             if self.dropped > told:
                 told = self.dropped
                 log.error("%s clicks and opens were dropped: the database has been away for long", f"{told:,}")
-            self._read_ahead()
+            if not self.runtime.stopping.is_set():
+                self._read_ahead()
 
     def _write(self) -> bool:
         """Write what waits now; False where the database would not, and all of it still waits."""
