@@ -14,7 +14,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.errors import MillraceError
-from app.flows import alerts, beat, due, finish, ingest, launch, refresh, rescue, steer, tell_endpoints, unknowns
+from app.flows import (
+    alerts,
+    beat,
+    due,
+    finish,
+    ingest,
+    launch,
+    refresh,
+    rescue,
+    returns,
+    steer,
+    tell_endpoints,
+    unknowns,
+)
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -40,6 +53,7 @@ TASKS: Final = (
     Task(5.0, refresh.refresh),
     Task(5.0, steer.close_cancelled, aside=True),
     Task(5.0, alerts.deliver, aside=True),
+    Task(5.0, returns.read_due, aside=True),
     Task(10.0, finish.finish_due, aside=True),
     Task(30.0, unknowns.apply_policies, aside=True),
     Task(10.0, beat.beat_clock),
