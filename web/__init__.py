@@ -25,6 +25,7 @@ from web.recipients import blueprint as recipients
 from web.reports import blueprint as reports
 from web.segments import blueprint as segments
 from web.senders import blueprint as senders
+from web.suppressions import blueprint as suppressions
 from web.tracking import Tracking
 from web.unknowns import blueprint as unknowns
 from web.unsubscribe import blueprint as unsubscribe
@@ -47,6 +48,7 @@ BLUEPRINTS = (
     pools,
     segments,
     senders,
+    suppressions,
     unknowns,
     unsubscribe,
     webhooks,

@@ -38,6 +38,7 @@ ROOMS = (
     Room("Campaigns", "campaigns.index", "campaign", under=("previews", "recipients", "unknowns")),
     Room("Leads", "leads.index", "lead"),
     Room("Imports", "imports.index", "import"),
+    Room("Suppressions", "suppressions.index", "stop"),
     Room("Segments", "segments.index", "segment"),
     Room("Reports", "reports.index", "report"),
     Room("Senders", "senders.index", "sender", under=("pools",)),

@@ -116,6 +116,14 @@ def find_id(conn: Connection, organisation_id: int, email: str) -> int | None:
     return found
 
 
+def find_status(conn: Connection, organisation_id: int, email: str) -> str | None:
+    """The status of the lead with this address, if there is one."""
+    status: str | None = conn.execute(
+        SQL.find_status, {"organisation_id": organisation_id, "email": email}
+    ).scalar_one_or_none()
+    return status
+
+
 def find_neighbours(conn: Connection, organisation_id: int, lead_id: int) -> tuple[int | None, int | None]:
     """The leads before and behind this one by address; None at either end."""
     row = conn.execute(SQL.find_neighbours, {"organisation_id": organisation_id, "lead_id": lead_id}).first()

@@ -21,6 +21,12 @@ FROM lead
 WHERE organisation_id = :organisation_id
   AND email = :email
 
+-- name: find_status
+SELECT status
+FROM lead
+WHERE organisation_id = :organisation_id
+  AND email = :email
+
 -- Two descents of the index lead_email.
 -- name: find_neighbours
 SELECT (
