@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from app.flows import login
+from app.flows import login, seed
 from app.models import user as users
 from cli.process import runtime_of_command
 
@@ -46,6 +46,7 @@ def create(
             role=role,
             organisation_id=organisation,
         )
+        said = seed.seed_provider(runtime)
     facts: dict[str, object] = {"id": made.id, "email": made.email, "role": made.role}
     if generate:
         facts["password"] = password
@@ -53,6 +54,8 @@ def create(
         click.echo(json.dumps(facts))
         return
     click.echo(f"{made.email} has an account now ({made.role}).")
+    if said is not None:
+        click.echo(said)
     if generate:
         click.echo(f"Password: {password}")
 

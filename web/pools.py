@@ -8,10 +8,12 @@ from werkzeug.wrappers import Response
 
 from app.errors import Conflict, Invalid, NotFound
 from app.flows import pools, try_pool
-from app.models import sender, webhook
+from app.models import limit, sender, webhook
+from app.models.receiver import RECEIVERS
 from app.models.sender import PoolLine
 from app.providers import WEBHOOKS
 from app.providers.forms import KINDS
+from web import pool_limits
 from web.context import me, runtime
 from web.forms import choices
 from web.pool_forms import AccountForm, SecretForm, TestForm, account_form
@@ -114,6 +116,26 @@ def webhooks(pool_id: int) -> Page:
     return _page(pool_id, form, TestForm(formdata=None)), 422
 
 
+@blueprint.route("/pools/<int:pool_id>/limits", methods=["GET", "POST"])
+def limits(pool_id: int) -> Page:
+    """How fast the pool may send, in all and to each receiver."""
+    pool, _ = _line(pool_id)
+    if request.method == "GET":
+        with runtime().db.begin() as conn:
+            rows = pool_limits.rows_of(limit.list_limits(conn, pool_id))
+        return render_template("pools/limits.html", pool=pool, rows=rows, receivers=RECEIVERS.values())
+    rows = pool_limits.read_rows(request.form)
+    meant: list[tuple[pool_limits.Row, limit.Limit]] = []
+    try:
+        meant = pool_limits.limits_of(rows)
+        pools.set_limits(runtime(), me().organisation_id, pool_id, [each for _, each in meant])
+    except Invalid as invalid:
+        pool_limits.blame(meant, invalid.faults)
+        return render_template("pools/limits.html", pool=pool, rows=rows, receivers=RECEIVERS.values()), 422
+    flash(f"The limits of {pool.name} are saved.", "good")
+    return redirect(url_for("pools.show", pool_id=pool_id))
+
+
 @blueprint.post("/pools/<int:pool_id>/resume")
 def resume(pool_id: int) -> Response:
     pools.resume_pool(runtime(), me().organisation_id, pool_id)
@@ -136,12 +158,19 @@ def delete(pool_id: int) -> Response:
 def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
     pool, door = _line(pool_id)
     senders = _offer(test, pool_id)
+    secret.secret.flags.plain = True
+    with runtime().db.begin() as conn:
+        limits = limit.list_limits(conn, pool_id)
+        left = {each.receiver: each.left for each in limit.find_left(conn, pool_id)}
     return render_template(
         "pools/show.html",
         pool=pool,
         door=door,
         kind=KINDS.get(pool.provider),
         senders=senders,
+        limits=limits,
+        left=left,
+        name_of=limit.name_of,
         secret=secret,
         test=test,
         setup=SETUPS.get(pool.provider),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from app import providers
 from app.errors import ConfigError, Conflict, Fault, Invalid, NotFound
-from app.models import outbox, pool, webhook
+from app.models import limit, outbox, pool, webhook
+from app.models.limit import Limit
 from app.models.pool import Pool
 from app.providers.address import confined, freed, is_confined
 from app.providers.forms import KINDS, Kind, compose, decompose, same_place
@@ -85,8 +86,8 @@ def edit_account(
     """
     with runtime.db.session() as session:
         found = _find(runtime, organisation_id, pool_id)
-        stored = runtime.vault.decrypt(found.url)
-        kept = _changed_url(runtime, stored, values, _faults(name, batch))
+        stored = _stored(runtime, found)
+        kept = _changed_url(runtime, found.provider, stored, values, _faults(name, batch))
         namesake = pool.find_named(session, organisation_id, name.strip())
         if namesake is not None and namesake.id != pool_id:
             raise Invalid.one("name", "There is a pool of that name already.")
@@ -98,8 +99,12 @@ def edit_account(
 
 
 def account_form(runtime: Runtime, organisation_id: int, pool_id: int) -> tuple[Kind, dict[str, str]]:
-    """The kind of a pool's account and what its fields hold, all but the secrets. Raises NotFound."""
-    kind, values = decompose(runtime.vault.decrypt(_find(runtime, organisation_id, pool_id).url))
+    """The kind of a pool's account and what its fields hold, all but the secrets. Raises NotFound.
+
+    One that was encrypted under another key has empty fields, to be filled in anew.
+    """
+    found = _find(runtime, organisation_id, pool_id)
+    kind, values = _known(found.provider, _stored(runtime, found))
     return kind, {name: value for name, value in values.items() if name not in kind.secrets}
 
 
@@ -126,10 +131,7 @@ def ensure_pool(runtime: Runtime, organisation_id: int, name: str, url: str) -> 
 
 def holds(runtime: Runtime, found: Pool, url: str) -> bool:
     """Whether this is the pool's URL now."""
-    try:
-        return runtime.vault.decrypt(found.url) == url
-    except ConfigError:  # encrypted under another key, and about to be written anew
-        return False
+    return _stored(runtime, found) == url
 
 
 def set_webhook_secret(runtime: Runtime, organisation_id: int, pool_id: int, secret: str) -> None:
@@ -158,21 +160,31 @@ def resume_pool(runtime: Runtime, organisation_id: int, pool_id: int) -> None:
     runtime.ring("send", runtime.settings.worker_threads)
 
 
-def _changed_url(runtime: Runtime, stored: str, values: Mapping[str, str], faults: list[Fault]) -> str:
+def set_limits(runtime: Runtime, organisation_id: int, pool_id: int, limits: Sequence[Limit]) -> None:
+    """Give a pool these limits and no others. Raises NotFound; Invalid as app.models.limit."""
+    _find(runtime, organisation_id, pool_id)
+    with runtime.db.begin() as conn:
+        limit.set_limits(conn, pool_id, limits)
+    runtime.ring("send")
+
+
+def _changed_url(
+    runtime: Runtime, provider: str, stored: str | None, values: Mapping[str, str], faults: list[Fault]
+) -> str:
     """The URL that is to be kept. One that goes elsewhere is the user's own: what an operator allowed was the other."""
-    kind, known = decompose(stored)
+    kind, known = _known(provider, stored)
     left = [name for name in kind.secrets if not values.get(name, "").strip() and known.get(name)]
-    url = freed(stored)
+    url = freed(stored or "")
     try:
         url = compose(kind, {**values, **{name: known[name] for name in left}})
     except Invalid as error:
         faults.extend(error.faults)
-    same = same_place(stored, url)
-    kept = url if same and not is_confined(stored) else confined(url)
+    same = stored is not None and same_place(stored, url)
+    kept = url if same and not is_confined(stored or "") else confined(url)
     if not same and not faults:
         faults.extend(Fault(name, ANEW) for name in left)
-    if not faults and kind is KINDS["url"] and _provider_of(url) != _provider_of(stored):
-        faults.append(Fault("url", f"This pool is at {_provider_of(stored)}: make another one for another provider."))
+    if not faults and _provider_of(url) != provider:
+        faults.append(Fault("url", f"This pool is at {provider}: make another one for another provider."))
     if not faults and kept != stored:
         try:
             providers.check(kept, runtime.settings.private_providers)
@@ -181,6 +193,18 @@ def _changed_url(runtime: Runtime, stored: str, values: Mapping[str, str], fault
     if faults:
         raise Invalid(faults)
     return kept
+
+
+def _stored(runtime: Runtime, found: Pool) -> str | None:
+    """The pool's URL; None where another key encrypted it."""
+    try:
+        return runtime.vault.decrypt(found.url)
+    except ConfigError:
+        return None
+
+
+def _known(provider: str, stored: str | None) -> tuple[Kind, dict[str, str]]:
+    return (KINDS.get(provider, KINDS["url"]), {}) if stored is None else decompose(stored)
 
 
 def _find(runtime: Runtime, organisation_id: int, pool_id: int) -> Pool:

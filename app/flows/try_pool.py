@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
 
 from app.addresses import read_address
-from app.errors import Fault, Invalid, NotFound, ProviderDown, ProviderError, ProviderUnsure
+from app.errors import ConfigError, Fault, Invalid, NotFound, ProviderDown, ProviderError, ProviderUnsure
 from app.mail import Accepted, Batch, Content, Deferred, Letter, Outcome, Parts, Refused, Unsure
 from app.models import pool, suppression
 from app.models.pool import Pool
@@ -32,13 +33,11 @@ class Answer:
 def check_pool(runtime: Runtime, organisation_id: int, pool_id: int) -> Answer:
     """Ask the provider whether it knows the account; nothing is sent, and the answer is kept. Raises NotFound."""
     found = _find(runtime, organisation_id, pool_id)
-    provider = _open(runtime, found)
     try:
-        answer = Answer(True, provider.check().said)
-    except ProviderError as error:
+        with closing(_open(runtime, found)) as provider:
+            answer = Answer(True, provider.check().said)
+    except (ProviderError, ConfigError) as error:
         answer = Answer(False, str(error)[:SAID])
-    finally:
-        provider.close()
     with runtime.db.begin() as conn:
         pool.note_check(conn, pool_id, found.url, answer.good, answer.said)
     return answer
@@ -60,13 +59,13 @@ def send_test(runtime: Runtime, organisation_id: int, pool_id: int, sender_id: i
             raise Invalid.one("sender", "Choose one of the senders that use this pool.")
         if suppression.is_suppressed(session.connection(), organisation_id, to, sender.id):
             raise Invalid.one("address", "This address is suppressed: nothing is sent to it, not even a test.")
-    provider = _open(runtime, found)
     try:
-        return _told(provider.send(_batch(runtime, found, sender, to))[0])
+        with closing(_open(runtime, found)) as provider:
+            return _told(provider.send(_batch(runtime, found, sender, to))[0])
+    except ConfigError as error:
+        return Answer(False, str(error))
     except ProviderError as error:
         return _failed(error)
-    finally:
-        provider.close()
 
 
 def _batch(runtime: Runtime, found: Pool, sender: Sender, to: str) -> Batch:

@@ -207,9 +207,9 @@ KINDS: Final[Mapping[str, Kind]] = {
                     "tls",
                     "Encryption",
                     "?tls",
-                    "Certificates are always verified.",
+                    "By the port: TLS on 465, STARTTLS on others. Certificates are always verified.",
                     offers=(
-                        ("", "By the port: TLS on 465, else STARTTLS"),
+                        ("", "By the port"),
                         ("starttls", "STARTTLS"),
                         ("tls", "TLS from the first byte"),
                         ("none", "None"),

@@ -13,11 +13,12 @@ import pytest
 from sqlalchemy import text
 
 from app.flows import pools, senders
-from app.models import suppression, webhook
+from app.models import limit, suppression, webhook
 from app.models.pool import Pool
 from app.models.webhook import Arrivals
 from app.providers.address import is_confined
 from app.runtime import Runtime
+from app.signing import Vault
 from tests.peers import Peer, running_sink
 from tests.web.conftest import People, Visit
 from tests.web.test_campaigns import words
@@ -75,6 +76,12 @@ def sink() -> Iterator[Peer]:
 def allow(runtime: Runtime, *hosts: str) -> None:
     """As if the operator had named these hosts."""
     runtime.settings = replace(runtime.settings, private_providers=frozenset(hosts))
+
+
+def row(number: int, receiver: str = "", per_second: str = "", burst: str = "", per_day: str = "") -> dict[str, str]:
+    """A row of limits as a browser posts it."""
+    columns = {"receiver": receiver, "per_second": per_second, "burst": burst, "per_day": per_day}
+    return {f"{name}-{number}": value for name, value in columns.items()}
 
 
 def stored(runtime: Runtime) -> Pool:
@@ -317,7 +324,65 @@ def test_a_pool_that_sent_is_kept(ann: Visit, runtime: Runtime, people: People) 
     assert stored(runtime).id == pool_id
 
 
-@pytest.mark.parametrize("path", ["", "/edit", "/check", "/test", "/resume", "/delete", "/webhooks"])
+def test_an_account_of_another_secret_key_is_entered_anew(ann: Visit, runtime: Runtime) -> None:
+    ann.post("/pools/new/smtp", SMTP)
+    pool = stored(runtime)
+    with runtime.db.session() as session:
+        session.get_one(Pool, pool.id).url = Vault("another key of thirty-two letters!!").encrypt(URL)
+    ann.post(f"/pools/{pool.id}/check")
+    assert "encrypted under another SECRET_KEY" in ann.get(f"/pools/{pool.id}").text
+    assert ann.get(f"/pools/{pool.id}/edit").status_code == 200
+    assert ann.post(f"/pools/{pool.id}/edit", SMTP).status_code == 302
+    assert "canary-user:canary%40pass@" in runtime.vault.decrypt(stored(runtime).url)
+
+
+def test_limits_are_set_as_they_are_typed(ann: Visit, runtime: Runtime, people: People) -> None:
+    pool_id = pools.add_pool(runtime, people.ours, "Ours", URL)
+    typed = {"per_second-0": "14", "per_day-0": "50,000", **row(1, "Google (Gmail, Workspace)", "2.5", "", "")}
+    typed |= row(2, "Example.com", "", "", "100") | row(3)
+    assert ann.post(f"/pools/{pool_id}/limits", typed).status_code == 302
+    with runtime.db.begin() as conn:
+        kept = limit.list_limits(conn, pool_id)
+    assert kept == [
+        limit.Limit("", 14.0, 14, 50000),
+        limit.Limit("example.com", None, 1, 100),
+        limit.Limit("google", 2.5, 2, None),
+    ]
+    page = words(ann.get(f"/pools/{pool_id}").text)
+    assert "Google (Gmail, Workspace) 2.5" in page
+    page = ann.get(f"/pools/{pool_id}/limits").text
+    assert 'value="50000"' in page and 'value="Google (Gmail, Workspace)"' in page
+    assert ann.post(f"/pools/{pool_id}/limits", {"per_second-0": "", "per_day-0": ""}).status_code == 302
+    assert "None: emails go as fast" in ann.get(f"/pools/{pool_id}").text
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("", "1", "", ""), "Say whose"),
+        (("nonsense", "1", "", ""), "Choose a receiver, or write a domain"),
+        (("example.com", "fast", "", ""), "Write a number."),
+        (("example.com", "nan", "", ""), "Write a number."),
+        (("example.com", "1e300", "", ""), "between 0.0001"),
+        (("example.com", "1", "1.5", ""), "Write a whole number."),
+        (("example.com", "", "", "0"), "It must be between 1 and"),
+        (("example.com", "", "", "9" * 30), "It must be between 1 and"),
+        (("example.com", "", "5", ""), "Give a rate or a number for a day"),
+    ],
+)
+def test_a_faulty_limit_is_named_and_changes_nothing(
+    ann: Visit, runtime: Runtime, people: People, typed: tuple[str, str, str, str], said: str
+) -> None:
+    pool_id = pools.add_pool(runtime, people.ours, "Ours", URL)
+    response = ann.post(f"/pools/{pool_id}/limits", {"per_second-0": "7", "per_day-0": "", **row(1, *typed)})
+    assert response.status_code == 422
+    assert said in response.text and 'value="7"' in response.text
+    assert all(f'value="{each}"' in response.text for each in typed if each)
+    with runtime.db.begin() as conn:
+        assert limit.list_limits(conn, pool_id) == []
+
+
+@pytest.mark.parametrize("path", ["", "/edit", "/check", "/test", "/resume", "/delete", "/webhooks", "/limits"])
 def test_another_organisations_pool_is_not_there(eve: Visit, runtime: Runtime, people: People, path: str) -> None:
     pool_id = pools.add_pool(runtime, people.ours, "Ours", URL)
     ask = eve.get if path == "" else eve.post
