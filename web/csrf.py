@@ -10,7 +10,7 @@ from flask_wtf.csrf import CSRFProtect
 
 # RFC 8058 §3.1: the receiver's own button posts without cookies, and so without a token. A provider's webhook has its
 # signature instead.
-EXEMPT = ("web.unsubscribe.act", "web.webhooks.take")
+EXEMPT = ("web.unsubscribe.act", "web.unsubscribe.track", "web.webhooks.take")
 LARGE = "_large_body"
 View = TypeVar("View", bound=Callable[..., object])
 

@@ -14,7 +14,7 @@ blueprint = Blueprint("unsubscribe", __name__)
 @blueprint.get("/u/<token>")
 def ask(token: str) -> Response:
     """A button. Looking changes nothing: scanners follow every link of an email."""
-    return _page(unsubscribe.look(runtime(), token))
+    return _page(token, unsubscribe.look(runtime(), token))
 
 
 @blueprint.post("/u/<token>")
@@ -24,10 +24,17 @@ def act(token: str) -> Response:
     Only our own page offers the one sender; a receiver's button means all that we send.
     """
     unsubscribe.unsubscribe(runtime(), token, only_sender=request.form.get("from") == "sender")
-    return _page(unsubscribe.look(runtime(), token))
+    return _page(token, unsubscribe.look(runtime(), token))
 
 
-def _page(view: View) -> Response:
-    response = make_response(render_template("unsubscribe/page.html", view=view))
+@blueprint.post("/u/<token>/tracking")
+def track(token: str) -> Response:
+    """Whether opens and clicks of this lead are recorded: `wanted` is 1 or 0."""
+    unsubscribe.set_tracking(runtime(), token, wanted=request.form.get("wanted") == "1")
+    return _page(token, unsubscribe.look(runtime(), token))
+
+
+def _page(token: str, view: View) -> Response:
+    response = make_response(render_template("unsubscribe/page.html", view=view, token=token))
     response.headers["X-Robots-Tag"] = "noindex"
     return response

@@ -28,6 +28,7 @@ PUBLIC = frozenset(
         "health.healthz",
         "unsubscribe.ask",
         "unsubscribe.act",
+        "unsubscribe.track",
         "webhooks.look",
         "webhooks.take",
     }

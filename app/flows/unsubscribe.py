@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from app.errors import NotFound
 from app.mail import Kind
-from app.models import event
+from app.models import event, track
 from app.models import unsubscribe as unsubscribes
 from app.models.event import Fact, Source
 from app.models.suppression import EVERYBODY, suppress
@@ -24,7 +24,8 @@ from app.runtime import Runtime
 class View:
     """What the page shows. The address is shortened: links are forwarded. The texts are empty for an erased lead.
 
-    `done`: nothing of the organisation comes any more; `left_sender`: nothing of this sender.
+    `done`: nothing of the organisation comes any more; `left_sender`: nothing of this sender; `untracked`: nothing of
+    what they open or click is recorded.
     """
 
     organisation: str
@@ -32,6 +33,7 @@ class View:
     done: bool
     sender: str = ""
     left_sender: bool = False
+    untracked: bool = False
 
 
 def look(runtime: Runtime, token: str) -> View:
@@ -41,7 +43,8 @@ def look(runtime: Runtime, token: str) -> View:
         found = unsubscribes.find(conn, lead_id, campaign_id)
     if found is None:
         return View("", "", done=True)
-    return View(found.organisation, _shortened(found.email), found.done, found.sender or "", found.left_sender)
+    address, sender = _shortened(found.email), found.sender or ""
+    return View(found.organisation, address, found.done, sender, found.left_sender, found.untracked)
 
 
 def unsubscribe(runtime: Runtime, token: str, *, only_sender: bool = False) -> None:
@@ -59,6 +62,14 @@ def unsubscribe(runtime: Runtime, token: str, *, only_sender: bool = False) -> N
         source = f"campaign {found.campaign_id}"
         suppress(conn, found.organisation_id, [found.email], "unsubscribed", source, sender_id=sender_id)
         _record(conn, found, {"from": "sender"} if sender_id else None)
+
+
+def set_tracking(runtime: Runtime, token: str, *, wanted: bool) -> None:
+    """Whether anything of what this lead opens or clicks may be recorded from now on. Raises NotFound."""
+    lead_id, campaign_id = _read(runtime, token)
+    with runtime.db.begin() as conn:
+        if unsubscribes.lock(conn, lead_id, campaign_id) is not None:
+            track.set_untracked(conn, lead_id, not wanted)
 
 
 def _record(conn: Connection, found: Unsubscribe, detail: Mapping[str, object] | None) -> None:

@@ -28,6 +28,7 @@ class Unsubscribe:
     sender_id: int | None
     sender: str | None
     left_sender: bool
+    untracked: bool
 
 
 def find(conn: Connection, lead_id: int, campaign_id: int) -> Unsubscribe | None:

@@ -10,7 +10,7 @@ SELECT id
 SELECT lead.id AS lead_id, lead.email, lead.domain_id, lead.status = 'unsubscribed' AS done,
        organisation.id AS organisation_id, organisation.name AS organisation,
        campaign.id AS campaign_id, campaign.owner_id AS user_id, greatest(campaign.run, 1) AS run, sender.pool_id,
-       sender.id AS sender_id, sender.name AS sender,
+       sender.id AS sender_id, sender.name AS sender, lead.untracked,
        EXISTS (
            SELECT
              FROM suppression

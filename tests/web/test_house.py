@@ -20,7 +20,7 @@ from web.visitor import PUBLIC
 
 EVERYONE = {"combinator": "and", "rules": []}
 # RFC 8058 §3.1: the mailbox provider posts without cookies or tokens; a provider's webhook brings a signature.
-NO_TOKEN = {"unsubscribe.act", "webhooks.take"}
+NO_TOKEN = {"unsubscribe.act", "unsubscribe.track", "webhooks.take"}
 
 
 def a_lead(runtime: Runtime, organisation_id: int) -> int:

@@ -76,3 +76,27 @@ def test_the_page_gives_no_whole_address_away(client: FlaskClient, link: str) ->
     page = client.get(link).text
     assert "lead1@" not in page
     assert "l…@mail1.example.com" in page
+
+
+def tracked(runtime: Runtime) -> bool:
+    with runtime.db.begin() as conn:
+        return not conn.execute(text("SELECT untracked FROM lead")).scalar_one()
+
+
+def test_a_lead_can_ask_not_to_be_tracked_and_change_their_mind(
+    client: FlaskClient, runtime: Runtime, link: str
+) -> None:
+    assert "Do not track me" in client.get(link).text
+    page = client.post(f"{link}/tracking", data={"wanted": "0"})
+    assert (page.status_code, "Record it again" in page.text) == (200, True)
+    assert not tracked(runtime)
+    assert status(runtime) == "active"  # and mail goes on
+    client.post(f"{link}/tracking", data={"wanted": "1"})
+    assert tracked(runtime)
+
+
+def test_nobody_else_can_say_so_and_looking_says_nothing(client: FlaskClient, runtime: Runtime, link: str) -> None:
+    forged = link[:-1] + ("A" if link[-1] != "A" else "B")
+    assert client.post(f"{forged}/tracking", data={"wanted": "0"}).status_code == 404
+    assert client.get(f"{link}/tracking").status_code == 405
+    assert tracked(runtime)
