@@ -492,6 +492,22 @@ def test_an_endpoint_that_cannot_be_posted_to_at_all_stops_no_other(
     assert posts(runtime, broken)[0].said == "It could not be posted: ConfigError."
 
 
+def test_two_workers_tell_each_event_once(runtime: Runtime, built: World, reader: Reader) -> None:
+    add(runtime, built, reader)
+    for kind in (Kind.SENT, Kind.DELIVERED, Kind.OPENED):
+        happen(runtime, built, 3000, kind)
+    far = Runtime(runtime.settings)
+    workers = [threading.Thread(target=tell, args=(each,)) for each in (runtime, far)]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join()
+    far.close()
+    assert len(set(reader.ids)) == len(reader.ids)
+    assert Counter(each["id"] for each in reader.events).most_common(1)[0][1] == 1
+    assert len(reader.events) == 9000
+
+
 def test_one_that_is_removed_amid_a_post_is_no_trouble(runtime: Runtime, built: World, reader: Reader) -> None:
     endpoint_id = add(runtime, built, reader)
     happen(runtime, built)

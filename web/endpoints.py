@@ -50,6 +50,7 @@ class EndpointForm(Form):
     name = StringField("Name", [InputRequired("Give the endpoint a name.")], description="“Data warehouse”, “CRM”, …")
     url = StringField(
         "Address",
+        [InputRequired("Enter a web address that begins with https://.")],
         description="Where events are posted: https://, at a public address, without user and password.",
     )
     kinds = SelectMultipleField(
@@ -60,7 +61,7 @@ class EndpointForm(Form):
         option_widget=CheckboxInput(),
         validate_choice=False,
     )
-    campaign = SelectField("Of", coerce=int, default=0, validate_choice=False)
+    campaign = SelectField("Campaigns", [InputRequired()], coerce=int, default=0, validate_choice=False)
     with_email = BooleanField("Tell the leads' addresses, too")
 
 

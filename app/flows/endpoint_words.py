@@ -32,7 +32,7 @@ def event_of(item: Item, domains: Mapping[int, str], links: Mapping[int, str]) -
     return {
         "id": item.id,
         "type": item.kind,
-        "at": said(item.at),
+        "at": item.at,
         "weight": item.weight,
         "campaign_id": item.campaign_id,
         "run": item.run,
@@ -52,7 +52,7 @@ def pack(events: Iterable[Event], *, with_email: bool) -> Iterator[Packed]:
     pieces: list[bytes] = []
     size = ENVELOPE
     for event in events:
-        piece = orjson.dumps(event)
+        piece = orjson.dumps(event, option=orjson.OPT_UTC_Z)
         own = len(piece) + 1
         if with_email:
             own += LONGEST_LOCAL + len(event["lead"]["domain"] or "")
@@ -86,16 +86,12 @@ def test_body(organisation_id: int, endpoint_id: int, created_at: datetime) -> b
     return _enveloped("test", organisation_id, endpoint_id, created_at, [])
 
 
-def said(moment: datetime) -> str:
-    """A time as JSON has it."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def _enveloped(
     kind: str, organisation_id: int, endpoint_id: int, created_at: datetime, events: Sequence[Event]
 ) -> bytes:
     data = {"organisation_id": organisation_id, "endpoint_id": endpoint_id, "events": events}
-    return orjson.dumps({"type": kind, "timestamp": said(created_at), "data": data})
+    post = {"type": kind, "timestamp": created_at.astimezone(UTC), "data": data}
+    return orjson.dumps(post, option=orjson.OPT_UTC_Z)
 
 
 def _packed(pieces: Sequence[bytes]) -> Packed:

@@ -2,10 +2,7 @@
 
 -- name: add
 INSERT INTO endpoint_post (endpoint_id, events, body, due_at)
-SELECT made.endpoint_id, made.events, made.body, now()
-  FROM unnest(CAST(:endpoint_ids AS integer[]), CAST(:events AS integer[]), CAST(:bodies AS bytea[])) WITH ORDINALITY
-       AS made (endpoint_id, events, body, place)
- ORDER BY made.place
+VALUES (:endpoint_id, :events, :body, now())
 
 -- name: add_test
 INSERT INTO endpoint_post (endpoint_id, test, events, tries, trying_until, tried_at)
