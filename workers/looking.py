@@ -14,7 +14,7 @@ from dramatiq import Broker, Worker
 from dramatiq.middleware import Middleware
 
 from app.errors import MillraceError
-from app.flows import beat, import_leads, ingest, look_up, repeat, send_range, steer, tell_endpoints
+from app.flows import beat, import_leads, ingest, look_up, repeat, send_range, steer, tell_endpoints, track
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ LOOKS: tuple[Look, ...] = (
     look_up.look_up_due,
     import_leads.run_waiting,
     ingest.read_waiting,
+    track.read_hits,
     tell_endpoints.tell_due,
     steer.close_cancelled,
     beat.beat_worker,
