@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 from app.config import Settings
 from app.errors import Invalid, NotFound, ProviderDown, ProviderRefusesUs
@@ -232,6 +233,24 @@ def test_a_mailbox_that_hangs_up_loses_nothing(
         box.hang_up_after = 0
         returns.read_one(runtime, built.pool_id)
     assert len(told(runtime)) == 40, "one was lost, or counted twice"
+
+
+def test_a_mailbox_is_let_go_only_of_what_was_committed(
+    sent: tuple[Runtime, World, Server], authority: tuple[ssl.SSLContext, Path]
+) -> None:
+    runtime, built, server = sent
+    box = Mailbox(report(address_of(server, 1)))
+    with serving("imaps", box, authority[0]) as port:
+        returns.set_mailbox(runtime, built.pool_id, box_url("imaps", port, authority))
+        with runtime.db.begin() as conn:
+            conn.execute(text("ALTER TABLE webhook RENAME TO nowhere"))
+        with pytest.raises(ProgrammingError):
+            returns.read_one(runtime, built.pool_id)
+        assert not box.seen
+        with runtime.db.begin() as conn:
+            conn.execute(text("ALTER TABLE nowhere RENAME TO webhook"))
+        assert returns.read_one(runtime, built.pool_id) == Taken(reports=1)
+    assert told(runtime) == [(1, "bounced", "hard")]
 
 
 @pytest.mark.parametrize("kind", ["imaps", "pop3s"])

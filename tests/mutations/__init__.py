@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from tests.mutations.calls import CALLS
+from tests.mutations.endpoints import ENDPOINTS
 from tests.mutations.leases import LEASES
 from tests.mutations.mutation import Mutation
 from tests.mutations.pools_and_sums import POOLS_AND_SUMS
 from tests.mutations.resolving import RESOLVING
 from tests.mutations.tracking import TRACKING
+from tests.mutations.way_back import WAY_BACK
 from tests.mutations.ways_and_pace import WAYS_AND_PACE
 
 __all__ = ["MUTATIONS", "Mutation"]
 
-MUTATIONS: Final = (*LEASES, *CALLS, *RESOLVING, *POOLS_AND_SUMS, *TRACKING, *WAYS_AND_PACE)
+MUTATIONS: Final = (*LEASES, *CALLS, *RESOLVING, *POOLS_AND_SUMS, *TRACKING, *WAYS_AND_PACE, *WAY_BACK, *ENDPOINTS)
