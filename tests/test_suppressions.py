@@ -83,7 +83,7 @@ def test_what_was_entered_by_hand_says_by_whom_and_bad_input_changes_nothing(run
         ({"raw": [ADA], "note": "x" * 201}, "note"),
     ):
         with pytest.raises(Invalid) as raised:
-            suppressions.add(runtime, ours, **faulty)  # type: ignore[arg-type]
+            suppressions.add(runtime, ours, **faulty)
         assert [fault.pointer for fault in raised.value.faults] == [pointer]
     assert rows(runtime, at) == []
     assert suppressions.add(runtime, ours, [f" {ADA.upper()} ", ADA, BO], note="phoned", user_id=at.user_id) == 2
@@ -234,7 +234,7 @@ def command(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli
 
 def test_the_commands_do_what_the_pages_do(runtime: Runtime, at: World, command: CliRunner, tmp_path: Path) -> None:
     def millrace(*words: str, **options: str) -> tuple[int, str]:
-        result = command.invoke(main, ["suppressions", *words], **options)  # type: ignore[arg-type]
+        result = command.invoke(main, ["suppressions", *words], **options)
         return result.exit_code, result.output
 
     assert millrace("add", ADA, BO) == (0, "2 addresses are suppressed now; 0 were already.\n")

@@ -42,7 +42,7 @@ class AddForm(Form):
     emails = TextAreaField(
         "Addresses", [InputRequired("Enter at least one address.")], description="One a line, up to 1,000."
     )
-    sender = SelectField("Not mailed by", coerce=int)
+    sender = SelectField("Not mailed by", [InputRequired("Choose one.")], coerce=int)
     note = StringField("Why", description="For whoever asks later: “asked us on the phone”.")
 
 
@@ -50,8 +50,8 @@ class ImportForm(Form):
     """A file of addresses, and what holds for rows that do not say."""
 
     file = FileField("CSV file", [FileRequired("Choose a file.")])
-    reason = SelectField("Reason", choices=choices(CALLED.items()), default="manual")
-    sender = SelectField("Not mailed by", coerce=int)
+    reason = SelectField("Reason", [InputRequired("Choose one.")], choices=choices(CALLED.items()), default="manual")
+    sender = SelectField("Not mailed by", [InputRequired("Choose one.")], coerce=int)
 
 
 class RemoveForm(Form):
