@@ -21,6 +21,7 @@ from app.errors import Invalid, NotFound, ProviderDown, ProviderRefusesUs
 from app.flows import ingest, launch, returns, send_range
 from app.models import mailbox
 from app.models.mailbox import Taken
+from app.providers import mail_box
 from app.providers.mail_box import TOOK, MailboxAccount
 from app.providers.mbox import messages
 from app.runtime import Runtime
@@ -251,6 +252,19 @@ def test_a_mailbox_is_let_go_only_of_what_was_committed(
             conn.execute(text("ALTER TABLE nowhere RENAME TO webhook"))
         assert returns.read_one(runtime, built.pool_id) == Taken(reports=1)
     assert told(runtime) == [(1, "bounced", "hard")]
+
+
+def test_a_mailbox_of_many_is_looked_through_in_windows(
+    sent: tuple[Runtime, World, Server], authority: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, built, server = sent
+    monkeypatch.setattr(mail_box, "WINDOW", 7)
+    box = Mailbox(*(report(address_of(server, n % 10 + 1), name=str(n)) for n in range(30)))
+    box.seen = {*range(8, 15), 30}  # a whole window, and the last one
+    with serving("imaps", box, authority[0]) as port:
+        returns.set_mailbox(runtime, built.pool_id, box_url("imaps", port, authority))
+        assert returns.read_one(runtime, built.pool_id) == Taken(reports=22)
+    assert box.seen == set(range(1, 31))
 
 
 @pytest.mark.parametrize("kind", ["imaps", "pop3s"])

@@ -15,6 +15,7 @@ from app.errors import Invalid, ProviderDown, ProviderRefusesUs
 from app.providers.address import certificates, one_of, read_address, tls_context
 
 TOOK: Final = 256 * 1024  # bytes of a message that are fetched, or kept: whatever else it carries is not looked at
+WINDOW: Final = 10_000  # messages that one IMAP search looks at: imaplib gives up at an answer of a megabyte
 AT_ONCE: Final = 20  # messages in one IMAP command: 5 MB at most
 WAIT: Final = 20.0  # seconds that a server may be silent
 SPARE: Final = 10.0  # seconds before the deadline after which nothing more is begun
@@ -126,18 +127,24 @@ class _Imap:
         try:
             if account.tls == "starttls":
                 self.line.starttls(context)
-            self._ask_in(account)
-            self.waiting = [int(uid) for uid in self._ok("SEARCH", None, "UNSEEN")[0].split()]
+            there = self._ask_in(account)
+            self.windows = list(range(1, there + 1, WINDOW))
+            self.waiting: list[int] = []
         except BaseException:
             self.hang_up()
             raise
 
     def fetch(self, most: int) -> list[tuple[int, bytes]]:
-        while self.waiting and monotonic() < self.until - SPARE:
+        while (self.waiting or self.windows) and monotonic() < self.until - SPARE:
+            if not self.waiting:
+                first = self.windows.pop(0)
+                found = self._ok("SEARCH", None, f"{first}:{first + WINDOW - 1} UNSEEN")
+                self.waiting = [int(uid) for uid in found[0].split()]
+                continue
             uids, self.waiting = self.waiting[: min(most, AT_ONCE)], self.waiting[min(most, AT_ONCE) :]
             answer = self._ok("FETCH", ",".join(map(str, uids)), f"(UID BODY.PEEK[]<0.{TOOK}>)")
-            if found := _messages(answer):
-                return found  # none: somebody else has deleted them
+            if messages := _messages(answer):
+                return messages  # none: somebody else has deleted them
         return []
 
     def let_go(self, numbers: Sequence[int]) -> None:
@@ -153,7 +160,8 @@ class _Imap:
         with suppress(OSError):
             self.line.shutdown()
 
-    def _ask_in(self, account: MailboxAccount) -> None:
+    def _ask_in(self, account: MailboxAccount) -> int:
+        """How many messages are there."""
         try:
             self.line.login(account.user, account.password)
         except imaplib.IMAP4.abort:
@@ -163,6 +171,7 @@ class _Imap:
         said, answer = self.line.select(f'"{account.folder}"')
         if said != "OK":
             raise _Refused(answer[0])
+        return int(answer[0] or b"0")
 
     def _ok(self, command: str, *arguments: str | None) -> list[Any]:
         said, answer = self.line.uid(command, *arguments)  # type: ignore[arg-type]

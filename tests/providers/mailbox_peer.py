@@ -50,7 +50,9 @@ class _Imap(socketserver.StreamRequestHandler):
                     continue
                 self.say(f"* {len(box.messages)} EXISTS")
             elif verb.startswith("UID SEARCH"):
-                self.say("* SEARCH " + " ".join(str(each) for each in box.messages if each not in box.seen))
+                first, last = map(int, command.split()[2].split(":"))
+                found = list(box.messages)[first - 1 : last]  # by place, as sequence numbers are
+                self.say("* SEARCH " + " ".join(str(each) for each in found if each not in box.seen))
             elif verb.startswith("UID FETCH"):
                 most = int(re.findall(r"<0\.(\d+)>", command)[0])
                 for uid in map(int, command.split()[2].split(",")):
