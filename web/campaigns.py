@@ -192,6 +192,7 @@ def _facts(line: Line) -> dict[str, object]:
             "firsts": track.count_firsts(conn, line.id),
             "figures": report.sum_campaign(conn, me().organisation_id, line.id),
             "hours": report.sum_campaign_hours(conn, me().organisation_id, line.id),
+            "pools": report.sum_campaign_pools(conn, me().organisation_id, line.id),
             "domains": report.sum_campaign_domains(conn, me().organisation_id, line.id, 10),
             "links": report.sum_links(conn, me().organisation_id, line.id),
         }

@@ -21,6 +21,7 @@ from app.flows import (
     finish,
     ingest,
     launch,
+    receivers,
     refresh,
     rescue,
     returns,
@@ -57,6 +58,8 @@ TASKS: Final = (
     Task(10.0, finish.finish_due, aside=True),
     Task(30.0, unknowns.apply_policies, aside=True),
     Task(10.0, beat.beat_clock),
+    Task(10.0, receivers.look_up_receivers, aside=True),
+    Task(3600.0, receivers.tidy, aside=True),
     Task(3600.0, ingest.tidy, aside=True),
     Task(3600.0, tell_endpoints.tidy, aside=True),
 )

@@ -44,6 +44,8 @@ class Line:
     pool_state: str | None
     pool_reason: str | None
     pool_resume_at: datetime | None
+    second_pool: str | None
+    second_pool_state: str | None
     segment: str | None
     subject: str | None
     has_content: bool
@@ -66,6 +68,11 @@ class Line:
     def gone(self) -> int:
         """Leads that a provider was asked to mail: the outcomes that take time."""
         return self.sent + self.refused + self.failed + self.unknown
+
+    @property
+    def goes_round(self) -> bool:
+        """Whether it goes through its sender's second pool now, since the first does not send."""
+        return self.pool_state == "paused" and self.second_pool_state == "active"
 
     @property
     def moves(self) -> bool:

@@ -7,6 +7,7 @@ SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.sta
        campaign.unknown_policy, campaign.track_opens, campaign.track_clicks, owner.name AS owner,
        sender.name AS sender, sender.address, pool.id AS pool_id, pool.name AS pool, pool.state AS pool_state,
        pool.reason AS pool_reason, pool.resume_at AS pool_resume_at,
+       second.name AS second_pool, second.state AS second_pool_state,
        segment.name AS segment,
        content.subject, content.compiled IS NOT NULL AS has_content,
        sums.audience, sums.sent, sums.refused, sums.failed, sums.skipped, sums.cancelled, sums.unknown, sums.open
@@ -17,6 +18,8 @@ SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.sta
     ON sender.id = campaign.sender_id
   LEFT JOIN pool
     ON pool.id = sender.pool_id
+  LEFT JOIN pool AS second
+    ON second.id = sender.second_pool_id
   LEFT JOIN segment
     ON segment.id = campaign.segment_id
   LEFT JOIN content

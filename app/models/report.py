@@ -150,6 +150,17 @@ def sum_campaign_domains(conn: Connection, organisation_id: int, campaign_id: in
     return _greatest(_named(sums, _names(conn, SQL.name_domains, sums)))
 
 
+def sum_campaign_pools(conn: Connection, organisation_id: int, campaign_id: int) -> list[Named]:
+    """A campaign by the pools that its emails went through, the one that most went through first.
+
+    What never went to any pool, skipped or cancelled, is left out.
+    """
+    values = {"organisation_id": organisation_id, "campaign_id": campaign_id}
+    rows = [row for row in conn.execute(SQL.sum_pools_of_campaign, values) if row.kind not in ("skipped", "cancelled")]
+    sums = _fold(rows, lambda row: int(row.pool_id))
+    return _greatest(_named(sums, _names(conn, SQL.name_pools, sums, organisation_id=organisation_id)))
+
+
 def sum_links(conn: Connection, organisation_id: int, campaign_id: int) -> list[Named]:
     """A campaign's links and who clicked them, the most clicked first."""
     values = {"organisation_id": organisation_id, "campaign_id": campaign_id}

@@ -113,6 +113,13 @@ SELECT domain_id, kind, machine, total
 FROM most
 JOIN sums USING (domain_id)
 
+-- name: sum_pools_of_campaign
+SELECT pool_id, kind, machine, sum(total) AS total
+FROM brief_day
+WHERE organisation_id = :organisation_id
+  AND campaign_id = :campaign_id
+GROUP BY pool_id, kind, machine
+
 -- name: sum_links
 -- Clicks by people and by machines, by the link's place in the email.
 SELECT link_id, kind, machine, sum(total) AS total
@@ -131,6 +138,12 @@ WHERE organisation_id = :organisation_id
 -- name: name_campaigns
 SELECT id, name
 FROM campaign
+WHERE organisation_id = :organisation_id
+  AND id = ANY(:ids)
+
+-- name: name_pools
+SELECT id, name
+FROM pool
 WHERE organisation_id = :organisation_id
   AND id = ANY(:ids)
 

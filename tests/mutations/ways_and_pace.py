@@ -11,13 +11,6 @@ FAILOVER, PACED = "tests/test_failover.py", "tests/test_pace.py"
 
 WAYS_AND_PACE: Final = (
     Mutation(
-        "second_pool_unasked",
-        "Nothing goes through a sender's second pool while its first one sends",
-        CAMPAIGN,
-        ((" WHERE (way.place = 1 OR waiting.first_state <> 'active')\n", " WHERE way.place > 0\n"),),
-        (f"{FAILOVER}::test_while_the_first_pool_sends_nothing_goes_through_the_second",),
-    ),
-    Mutation(
         "no_second_pool",
         "What a broken pool cannot take goes through the sender's second one",
         CAMPAIGN,
@@ -60,7 +53,7 @@ WAYS_AND_PACE: Final = (
         "No more of a page goes than its pool's limits allow",
         PACE,
         (("lead_ids=lease.lead_ids[:tokens], ", ""),),
-        (f"{PACED}::test_of_two_pages_at_the_end_of_a_day_one_gets_what_is_left",),
+        (f"{PACED}::test_a_days_limit_survives_a_flush_and_is_counted_over_any_24_hours",),
     ),
     Mutation(
         "used_up_limits_are_claimed_for",
