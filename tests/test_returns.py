@@ -279,6 +279,10 @@ def test_a_huge_message_and_endless_lines_cost_no_more_than_others(
     assert [lead_id for lead_id, _, _ in told(runtime)] == [1, 2]
 
 
+def open_alerts(runtime: Runtime) -> list[tuple[object, ...]]:
+    return query(runtime, "SELECT kind, subject FROM alert WHERE cleared_at IS NULL")
+
+
 @pytest.mark.parametrize("kind", ["imaps", "pop3s"])
 def test_a_wrong_password_or_certificate_is_said_and_the_others_mailboxes_are_read(
     sent: tuple[Runtime, World, Server], authority: tuple[ssl.SSLContext, Path], kind: str
@@ -293,6 +297,12 @@ def test_a_wrong_password_or_certificate_is_said_and_the_others_mailboxes_are_re
         with pytest.raises(ProviderDown, match="certificate"):
             returns.read_one(runtime, built.pool_id)
         assert returns.read_due(runtime) == 0
+        for _ in range(mailbox.TELL_AFTER):
+            with pytest.raises(ProviderDown):
+                returns.read_one(runtime, built.pool_id)
+        assert open_alerts(runtime) == [("mailbox_failed", built.pool_id)]
+        returns.set_mailbox(runtime, built.pool_id, box_url(kind, port, authority))
+        assert returns.read_due(runtime) == 0 and open_alerts(runtime) == []
         if kind == "imaps":
             returns.set_mailbox(runtime, built.pool_id, box_url(kind, port, authority, "/Elsewhere"))
             with pytest.raises(ProviderRefusesUs, match="Unknown mailbox"):

@@ -30,6 +30,7 @@ class Kind(StrEnum):
     DOUBLED = "doubled"
     GAVE_UP = "gave_up"
     WEBHOOK_REFUSED = "webhook_refused"
+    MAILBOX_FAILED = "mailbox_failed"
     BLOCKED = "blocked"
     ENDPOINT_DISABLED = "endpoint_disabled"
 
@@ -105,6 +106,12 @@ MEANINGS: Final[Mapping[Kind, Meaning]] = {
         "warn",
         "pool",
         "Compare the signing secret at the provider with the one of the pool: until they agree, bounces go unheard.",
+    ),
+    Kind.MAILBOX_FAILED: Meaning(
+        "The mailbox of bounces cannot be read",
+        "warn",
+        "pool",
+        "Until it can be, bounces go unheard. Set it anew, or mend it at its server: millrace bounces mailbox.",
     ),
     Kind.BLOCKED: Meaning(
         "Receivers turn emails away",

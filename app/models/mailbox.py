@@ -10,10 +10,12 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection
 
 from app.db import Statements, array
+from app.models import alert
 
 SQL = Statements("mailbox")
 
 EVERY: Final = 60.0  # seconds between two looks; twice as long after each failure, an hour at most
+TELL_AFTER: Final = 4  # failures in a row until somebody is told: a quarter of an hour
 LEASE: Final = 600.0  # seconds that one look may take
 
 
@@ -79,6 +81,7 @@ def put(conn: Connection, pool_id: int, url: bytes, shown_url: str) -> None:
 
 def remove(conn: Connection, pool_id: int) -> bool:
     """Read the pool's mailbox no more; whether it had one."""
+    alert.clear(conn, alert.Kind.MAILBOX_FAILED, pool_id)
     return conn.execute(SQL.remove, {"pool_id": pool_id}).rowcount > 0
 
 
@@ -97,6 +100,7 @@ def claim_one(conn: Connection, pool_id: int) -> Box | None:
 def note_read(conn: Connection, box: Box) -> None:
     """It was read to its end, and is due again in a minute."""
     conn.execute(SQL.note_read, {"pool_id": box.pool_id, "url": box.url, "every": EVERY})
+    alert.clear(conn, alert.Kind.MAILBOX_FAILED, box.pool_id)
 
 
 def note_taken(conn: Connection, pool_id: int, taken: Taken) -> None:
@@ -112,9 +116,11 @@ def note_taken(conn: Connection, pool_id: int, taken: Taken) -> None:
 
 
 def note_failed(conn: Connection, box: Box, error: str) -> None:
-    """It could not be read: again later."""
+    """It could not be read: again later; a person is told where that goes on."""
     values = {"pool_id": box.pool_id, "url": box.url, "every": EVERY, "error": error[:1000].replace("\0", "")}
-    conn.execute(SQL.note_failed, values)
+    failures = conn.execute(SQL.note_failed, values).scalar() or 0
+    if failures >= TELL_AFTER:
+        alert.raise_alert(conn, alert.Kind.MAILBOX_FAILED, box.pool_id, error)
 
 
 def list_all(conn: Connection) -> list[BoxLine]:

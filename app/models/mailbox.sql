@@ -71,6 +71,7 @@ UPDATE pool_mailbox
        error = :error
  WHERE pool_id = :pool_id
    AND url = :url
+RETURNING failures
 
 -- name: list
 SELECT pool.organisation_id, box.pool_id, pool.name AS pool, box.shown_url, box.read_at, box.failures, box.error,
