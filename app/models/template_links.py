@@ -7,6 +7,7 @@ written, to the byte; what is tracked has, in each place, the lead's own beginni
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import unescape
@@ -192,13 +193,15 @@ def track(compiled: Compiled, *, clicks: bool, opens: bool) -> Tracked | None:
 def _lead_through(parts: Parts, spots: Sequence[LinkSpot], slot: int) -> Parts:
     static: list[str] = []
     slots: list[int] = []
+    by_piece: defaultdict[int, list[LinkSpot]] = defaultdict(list)
+    for spot in spots:
+        by_piece[spot.piece].append(spot)
     for number, piece in enumerate(parts.static):
         written, place = "", 0
-        for spot in spots:
-            if spot.piece == number:
-                static.append(written + piece[place : spot.start])
-                slots.append(slot)
-                written, place = f"/{spot.link}", spot.end
+        for spot in by_piece[number]:
+            static.append(written + piece[place : spot.start])
+            slots.append(slot)
+            written, place = f"/{spot.link}", spot.end
         static.append(written + piece[place:])
         slots += parts.slots[number : number + 1]
     return Parts(tuple(static), tuple(slots))

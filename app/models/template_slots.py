@@ -7,6 +7,7 @@ is left, blocks with conditions or loops, is rendered by Liquid, each by itself.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -137,8 +138,7 @@ class Cutter:
                     ends = begins + len(slot.liquid)
                     self.in_blocks += [
                         Found(slots[-1], start - begins, end - begins, url)
-                        for start, end, url in targets
-                        if begins <= start and end <= ends
+                        for start, end, url in _between(targets, begins, ends)
                     ]
                 static.append("")
         return Parts(tuple(static), tuple(slots))
@@ -151,12 +151,15 @@ def _targets_in(
     begins = source.lexed.find(node.text, _start(source, node), after) if targets and node.text else -1
     if begins < 0:
         return []
-    moved = offset - begins
-    return [
-        Found(piece, start + moved, end + moved, url)
-        for start, end, url in targets
-        if begins <= start and end <= begins + len(node.text)
-    ]
+    moved, ends = offset - begins, begins + len(node.text)
+    return [Found(piece, start + moved, end + moved, url) for start, end, url in _between(targets, begins, ends)]
+
+
+def _between(targets: Sequence[tuple[int, int, str]], begins: int, ends: int) -> list[tuple[int, int, str]]:
+    """Those that lie wholly between the two: they come in order, and there may be thousands."""
+    first = bisect_left(targets, begins, key=lambda target: target[0])
+    last = bisect_left(targets, ends, key=lambda target: target[0])
+    return [target for target in targets[first:last] if target[1] <= ends]
 
 
 def is_field(node: PlacedNode, path: str) -> bool:
