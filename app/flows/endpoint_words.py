@@ -8,12 +8,13 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from app.addresses import LONGEST
 from app.models.news import Item
 
 MOST_EVENTS: Final = 500  # of one post
 MOST_BYTES: Final = 256_000  # of the same
 ENVELOPE: Final = 1_000  # bytes that its frame takes at most
-LONGEST_LOCAL: Final = 2 * 64 + 20  # bytes that an address adds beside its domain: the part before the @, escaped
+ADDRESS: Final = LONGEST + 64 + 12  # bytes that an address adds at most: its part before the @ may be escaped
 
 Event = dict[str, Any]
 
@@ -55,7 +56,7 @@ def pack(events: Iterable[Event], *, with_email: bool) -> Iterator[Packed]:
         piece = orjson.dumps(event, option=orjson.OPT_UTC_Z)
         own = len(piece) + 1
         if with_email:
-            own += LONGEST_LOCAL + len(event["lead"]["domain"] or "")
+            own += ADDRESS
         if pieces and (len(pieces) == MOST_EVENTS or size + own > MOST_BYTES):
             yield _packed(pieces)
             pieces, size = [], ENVELOPE
