@@ -62,7 +62,11 @@ def valid(post: object) -> None:
 
 def everything(runtime: Runtime, built: World) -> None:
     """An event of every kind, with and without details, and one that is taken back."""
-    details: list[dict[str, object] | None] = [None, {"bounce": "soft", "reason": "later"}, {"url": "https://x.com/"}]
+    details: list[dict[str, object] | None] = [
+        None,
+        {"bounce": "soft", "reason": "later"},
+        {"url": "https://example.com/", "from": "sender"},
+    ]
     facts = [Fact(1, 1, kind, detail) for kind in Kind for detail in details]
     with runtime.db.begin() as conn:
         event.append(conn, source(built), [*facts, Fact(1, 0, Kind.UNKNOWN, None, -1)])

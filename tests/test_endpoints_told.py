@@ -91,6 +91,7 @@ def test_an_endpoint_is_told_exactly_what_is_in_the_record(runtime: Runtime, rea
         unsubscribe.unsubscribe(runtime, runtime.signer.unsubscribe_token(1, built.campaign_id))
         tell(runtime)
     kinds = {kind for kind, *_ in recorded(runtime)}
+    assert [each["from"] for each in reader.events if each["type"] == "unsubscribed"] == [None]
     assert kinds == {"sent", "refused", "deferred", "cancelled", "unsubscribed"}
     assert heard(reader) == recorded(runtime)
     assert kept(runtime) == 0

@@ -44,6 +44,7 @@ def event_of(item: Item, domains: Mapping[int, str], links: Mapping[int, str]) -
         "machine": item.machine,
         "bounce": detail.get("bounce"),
         "reason": detail.get("reason"),
+        "from": detail.get("from"),
         "link": {"id": item.link_id or None, "url": url} if url or item.link_id else None,
     }
 
