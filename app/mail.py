@@ -163,7 +163,8 @@ class Reported(NamedTuple):
     """One event of a webhook. `key` is the provider's own id of it, the same in every repeat; `at` has a time zone.
 
     `handoff_id` and `lead_id` are ours, from the metadata, 0 where there are none; `ref` is the provider's id of the
-    email. `machine`: opened or clicked by a program.
+    email. `machine`: opened or clicked by a program, as the provider says; `agent` and `address` are what opened or
+    clicked says of itself, and where from, for providers that do not say.
     """
 
     key: str
@@ -175,3 +176,5 @@ class Reported(NamedTuple):
     machine: bool = False
     url: str | None = None
     reason: str | None = None
+    agent: str = ""
+    address: str = ""

@@ -17,7 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from app.errors import Unavailable
-from app.flows import consequences, resolve, track
+from app.flows import consequences, machines, resolve, track
 from app.flows.resolve import Evidence
 from app.mail import Kind, Reported
 from app.models import alert, bounce, event, kept_post, rollup, webhook
@@ -150,7 +150,7 @@ def _sort(conn: Connection, pool: Pool, posts: Sequence[Post], told: Sequence[tu
     for match in matches:
         for place, domain_id, letter in zip(match.places, match.domain_ids, match.letters, strict=True):
             post, each = told[place - 1]
-            hit = Hit(each, post, match, domain_id, letter)
+            hit = Hit(_seen_through(each), post, match, domain_id, letter)
             matched.add(place - 1)
             if _within(window, each.at):
                 repeated += found.fresh.setdefault(_key(pool.id, each.key), hit) is not hit and not post.again
@@ -159,6 +159,14 @@ def _sort(conn: Connection, pool: Pool, posts: Sequence[Post], told: Sequence[tu
     for place, (post, _) in enumerate(told):
         found.unmatched[post.id] += place not in matched
     return Sorted(found.fresh, found.late, repeated, found.unmatched)
+
+
+def _seen_through(told: Reported) -> Reported:
+    """Marked as a machine's, where a provider that does not say so tells who opened or clicked."""
+    if told.machine or not (told.agent or told.address):
+        return told
+    by_agent = bool(told.agent) and machines.judge_agent(told.agent) is not None
+    return told._replace(machine=by_agent or machines.judge_address(told.address) is not None)
 
 
 def _within(window: Window, at: datetime) -> bool:

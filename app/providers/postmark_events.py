@@ -13,6 +13,7 @@ import orjson
 
 from app.mail import Bounce, Kind, Meaning, Reported
 from app.providers import shared_secret
+from app.providers.agents import said
 from app.providers.ids import our_id
 
 NOTHING: Final = Meaning()
@@ -89,6 +90,8 @@ def _reported(told: Mapping[str, Any]) -> Reported:
         ref=told.get("MessageID") or "",
         url=told.get("OriginalLink"),
         reason=_first(told, REASONS),
+        agent=said(told, "UserAgent"),
+        address=said(told.get("Geo"), "IP"),
     )
 
 

@@ -13,6 +13,7 @@ import orjson
 
 from app.mail import Bounce, Kind, Meaning, Reported
 from app.providers import standard
+from app.providers.agents import said
 from app.providers.ids import our_id
 
 NOTHING: Final = Meaning()
@@ -56,6 +57,7 @@ def _reported(told: Mapping[str, Any], delivery: str) -> Reported:
     if not isinstance(data, dict):
         raise TypeError("an event without its data")
     ids, click = _ids(data.get("tags")), _part(data, "click")
+    seen = click or data.get("open")
     return Reported(
         key=delivery,
         at=at,
@@ -65,6 +67,8 @@ def _reported(told: Mapping[str, Any], delivery: str) -> Reported:
         ref=data.get("email_id") or "",
         url=click.get("link"),
         reason=_reason(data),
+        agent=said(seen, "userAgent"),
+        address=said(seen, "ipAddress"),
     )
 
 

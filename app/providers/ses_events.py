@@ -14,6 +14,7 @@ import orjson
 
 from app.mail import Bounce, Kind, Meaning, Reported
 from app.providers import sns
+from app.providers.agents import said
 from app.providers.bounces import kind_of
 from app.providers.ids import our_id
 from app.providers.sns import Sns
@@ -37,6 +38,7 @@ EVENTS: Final[Mapping[str, tuple[str, Meaning | None]]] = {
     "Complaint": ("complaint", None),
     "Subscription": ("subscription", None),
 }
+SEEN: Final = ("Open", "Click")  # whose machines SES does not tell from people
 # By bounceType and bounceSubType; the first row of a type is for sub types that are not here.
 BOUNCES: Final[Mapping[tuple[str, str], Meaning]] = {
     ("Permanent", ""): BOUNCED[Bounce.HARD],
@@ -96,6 +98,8 @@ def _reported(event: Mapping[str, Any]) -> Reported:
         ref=mail["messageId"],
         url=link,
         reason=_reason(facts),
+        agent=said(facts, "userAgent") if kind in SEEN else "",
+        address=said(facts, "ipAddress") if kind in SEEN else "",
     )
 
 

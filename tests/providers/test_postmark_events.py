@@ -34,6 +34,7 @@ def key_of(record: str, *rest: str) -> str:
     return ":".join((record, REF, "ada@example.com", *rest))
 
 
+SEEN = {"agent": "Mozilla/5.0 (Macintosh)", "address": "198.51.100.7"}
 TIME = "2026-11-05T16:33:54.9070259Z"
 EVENTS = [
     (
@@ -53,13 +54,14 @@ EVENTS = [
         ),
     ),
     ("complaint", event("SpamComplaint:42", Meaning(Kind.COMPLAINED, Kind.SENT), reason="Feedback loop")),
-    ("open", event(key_of("Open", "", "", TIME, "", "", ""), Meaning(Kind.OPENED, Kind.SENT))),
+    ("open", event(key_of("Open", "", "", TIME, "", "", ""), Meaning(Kind.OPENED, Kind.SENT), **SEEN)),
     (
         "click",
         event(
             key_of("Click", "", "", TIME, "", "https://example.com/offer?a=1", ""),
             Meaning(Kind.CLICKED, Kind.SENT),
             url="https://example.com/offer?a=1",
+            **SEEN,
         ),
     ),
     (

@@ -30,6 +30,7 @@ def event(meaning: Meaning, **more: Any) -> Reported:
     return Reported("msg_1", at, 7, 42, meaning, ref="56761188-7520-42d8-8898-ff6fc54ce618", **more)
 
 
+SEEN = {"agent": "Mozilla/5.0", "address": "198.51.100.7"}
 EVENTS = {
     "sent": event(Meaning(evidence=SENT, first=True)),
     "delivered": event(Meaning(Kind.DELIVERED, SENT)),
@@ -40,8 +41,8 @@ EVENTS = {
         reason="The recipient's email address is on the suppression list because it has a recent history of producing "
         "hard bounces.",
     ),
-    "opened": event(Meaning(Kind.OPENED, SENT)),
-    "clicked": event(Meaning(Kind.CLICKED, SENT), url="https://example.com/offer?a=1"),
+    "opened": event(Meaning(Kind.OPENED, SENT), **SEEN),
+    "clicked": event(Meaning(Kind.CLICKED, SENT), url="https://example.com/offer?a=1", **SEEN),
     "failed": event(Meaning(Kind.BOUNCED, SENT, Bounce.BLOCKED), reason="reached_daily_quota"),
     "suppressed": event(
         Meaning(Kind.BOUNCED, SENT, Bounce.HARD),

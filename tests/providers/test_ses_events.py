@@ -46,6 +46,8 @@ def event(kind: str, written: str, meaning: Meaning, *, detail: str = "", **more
     return Reported(key=key, at=at, handoff_id=7, lead_id=12, meaning=meaning, ref=REF, **more)
 
 
+IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148"
+SEEN = {"agent": IPHONE, "address": "192.0.2.1"}
 WHOLE = {
     "send": event("Send", SENT_AT, Meaning(evidence=Kind.SENT, first=True)),
     "delivery": event(
@@ -76,13 +78,14 @@ WHOLE = {
         reason="abuse",
     ),
     "reject": event("Reject", SENT_AT, Meaning(evidence=Kind.REFUSED, first=True), reason="Bad content"),
-    "open": event("Open", "2026-11-22T09:22:19.652Z", Meaning(Kind.OPENED, Kind.SENT)),
+    "open": event("Open", "2026-11-22T09:22:19.652Z", Meaning(Kind.OPENED, Kind.SENT), **SEEN),
     "click": event(
         "Click",
         "2026-11-22T09:23:25.570Z",
         Meaning(Kind.CLICKED, Kind.SENT),
         detail="https://example.com/offer?x=1",
         url="https://example.com/offer?x=1",
+        **SEEN,
     ),
     "rendering_failure": event(
         "Rendering Failure",
