@@ -30,16 +30,12 @@ def _admins() -> None:
         raise Forbidden
 
 
-@blueprint.get("/pools/new")
-def choose() -> str:
-    return render_template("pools/choose.html", kinds=KINDS.values())
-
-
-@blueprint.route("/pools/new/<kind>", methods=["GET", "POST"])
-def new(kind: str) -> Page:
-    chosen = KINDS.get(kind)
+@blueprint.route("/pools/new", methods=["GET", "POST"])
+def new() -> Page:
+    """First which kind of provider it is, then its own form."""
+    chosen = KINDS.get(request.args.get("kind", ""))
     if chosen is None:
-        raise NotFound("There is no such kind of provider.")
+        return render_template("pools/choose.html", kinds=KINDS.values())
     form, status = account_form(chosen), 200
     if request.method == "POST":
         status = 422
@@ -98,11 +94,9 @@ def send_test(pool_id: int) -> Page:
     return _page(pool_id, SecretForm(formdata=None), form), 422
 
 
-@blueprint.route("/pools/<int:pool_id>/webhooks", methods=["GET", "POST"])
+@blueprint.post("/pools/<int:pool_id>/webhooks")
 def webhooks(pool_id: int) -> Page:
     """What the pool's webhooks are signed with."""
-    if request.method == "GET":
-        return redirect(url_for("pools.show", pool_id=pool_id, _anchor="webhooks"))
     pool, _ = _line(pool_id)
     form = SecretForm()
     try:

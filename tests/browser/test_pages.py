@@ -50,6 +50,11 @@ def test_every_page_fits_a_phone_and_a_desk(browser_page: Page, runtime: Runtime
         "senders": "/senders",
         "sender-new": "/senders/new",
         "pool-new": "/pools/new",
+        "pool-new-ses": "/pools/new?kind=ses",
+        "pool": "/pools/1",
+        "pool-edit": "/pools/1/edit",
+        "pool-limits": "/pools/1/limits",
+        "sender-edit": "/senders/1/edit",
         "account": "/account",
     }
     for size in (DESKTOP, PHONE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.mutations.accounts import ACCOUNTS
 from tests.mutations.calls import CALLS
 from tests.mutations.endpoints import ENDPOINTS
 from tests.mutations.leases import LEASES
@@ -16,4 +17,14 @@ from tests.mutations.ways_and_pace import WAYS_AND_PACE
 
 __all__ = ["MUTATIONS", "Mutation"]
 
-MUTATIONS: Final = (*LEASES, *CALLS, *RESOLVING, *POOLS_AND_SUMS, *TRACKING, *WAYS_AND_PACE, *WAY_BACK, *ENDPOINTS)
+MUTATIONS: Final = (
+    *LEASES,
+    *CALLS,
+    *RESOLVING,
+    *POOLS_AND_SUMS,
+    *TRACKING,
+    *WAYS_AND_PACE,
+    *WAY_BACK,
+    *ENDPOINTS,
+    *ACCOUNTS,
+)

@@ -56,7 +56,7 @@ FORMS: list[tuple[str, dict[str, str]]] = [
     ("/campaigns/new", {"name": "x", "subject": "s", "html": "<p>{{ unsubscribe_url }}</p>", "text": "a\0b"}),
     ("/campaigns/new", {"name": "x", "text": "a\0b"}),
     ("/campaigns/new", {"name": "x", "when": "later", "start": "\0", "zone": "\0"}),
-    ("/pools/new/url", {"name": "x", "url": "sink+http://127.0.0.1:9/a\0b"}),
+    ("/pools/new?kind=url", {"name": "x", "url": "sink+http://127.0.0.1:9/a\0b"}),
     ("/senders/new", {"name": "x", "address": "a\0@example.com", "reply_to": "\0@example.com"}),
     ("/segments/new", {"name": "x", "condition": "\0"}),
     (
@@ -213,7 +213,7 @@ def test_the_next_page_keeps_the_search_and_no_word_that_steers_addresses(
     "path, values, fault",
     [
         ("/campaigns/new", {"name": "a\0b"}, "The name has a NUL character"),
-        ("/pools/new/url", {"name": "a\0b", "url": "sink+http://127.0.0.1:9"}, "in one line"),
+        ("/pools/new?kind=url", {"name": "a\0b", "url": "sink+http://127.0.0.1:9"}, "in one line"),
         ("/segments/new", {"name": "a\0b", "condition": EVERYONE}, "Give the segment"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from werkzeug.routing import Rule
 
-from app.flows import edit_campaign, endpoints, import_leads, pools, segments
+from app.flows import edit_campaign, endpoints, import_leads, pools, segments, senders
 from app.flows.edit_campaign import Draft
 from app.models import alert, lead
 from app.models.alert import Kind
@@ -52,6 +52,13 @@ THEIRS: dict[str, Callable[[Runtime, People], int]] = {
     "endpoint_id": an_endpoint,
     "lead_id": lambda runtime, people: a_lead(runtime, people.theirs),
     "segment_id": lambda runtime, people: segments.create(runtime, people.theirs, "Theirs", EVERYONE),
+    "sender_id": lambda runtime, people: senders.add_sender(
+        runtime,
+        people.theirs,
+        pools.add_pool(runtime, people.theirs, "Their sender's", "sink+http://127.0.0.1:9025"),
+        "Theirs",
+        "theirs@example.com",
+    ),
     "pool_id": lambda runtime, people: pools.add_pool(runtime, people.theirs, "Theirs", "sink+http://127.0.0.1:9025"),
 }
 
@@ -147,7 +154,7 @@ def test_no_page_has_a_style_or_a_script_inside(ann: Visit, stranger: Visit, pat
 
 def test_a_marketer_connects_no_provider(bob: Visit) -> None:
     assert bob.get("/pools/new").status_code == 403
-    assert bob.post("/pools/new/url", {"name": "x", "url": "sink+http://127.0.0.1:1"}).status_code == 403
+    assert bob.post("/pools/new?kind=url", {"name": "x", "url": "sink+http://127.0.0.1:1"}).status_code == 403
 
 
 def test_a_lost_database_is_a_503_and_not_a_500(app: Flask, runtime: Runtime, stranger: Visit, ann: Visit) -> None:

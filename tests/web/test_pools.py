@@ -94,7 +94,7 @@ def test_a_pool_of_every_kind_is_added_by_a_form_and_its_secrets_never_come_out(
     ann: Visit, runtime: Runtime, kind: str
 ) -> None:
     typed, url = TYPED[kind]
-    response = ann.post(f"/pools/new/{kind}", {"name": "Marketing", "batch": "40", **typed})
+    response = ann.post(f"/pools/new?kind={kind}", {"name": "Marketing", "batch": "40", **typed})
     assert response.status_code == 302, words(response.text)
     kept = stored(runtime)
     assert runtime.vault.decrypt(kept.url).removesuffix(" public") == url
@@ -107,8 +107,8 @@ def test_a_pool_of_every_kind_is_added_by_a_form_and_its_secrets_never_come_out(
 
 @pytest.mark.parametrize("kind", TYPED)
 def test_a_form_left_empty_names_each_field_and_keeps_nothing(ann: Visit, runtime: Runtime, kind: str) -> None:
-    assert ann.get(f"/pools/new/{kind}").status_code == 200
-    response = ann.post(f"/pools/new/{kind}", {"name": "", "batch": "50"})
+    assert ann.get(f"/pools/new?kind={kind}").status_code == 200
+    response = ann.post(f"/pools/new?kind={kind}", {"name": "", "batch": "50"})
     assert response.status_code == 422
     assert response.text.count('class="fault"') >= 2
     with runtime.db.session() as session:
@@ -131,7 +131,7 @@ def test_a_form_left_empty_names_each_field_and_keeps_nothing(ann: Visit, runtim
 def test_a_faulty_field_is_named_what_was_typed_is_kept_and_secrets_are_not_sent_back(
     ann: Visit, runtime: Runtime, field: str, value: str, said: str
 ) -> None:
-    response = ann.post("/pools/new/smtp", {**SMTP, field: value})
+    response = ann.post("/pools/new?kind=smtp", {**SMTP, field: value})
     assert response.status_code == 422
     assert said in response.text
     assert 'value="Marketing"' in response.text
@@ -139,7 +139,7 @@ def test_a_faulty_field_is_named_what_was_typed_is_kept_and_secrets_are_not_sent
 
 
 def test_what_is_left_empty_of_the_secrets_stays(ann: Visit, runtime: Runtime) -> None:
-    ann.post("/pools/new/smtp", SMTP)
+    ann.post("/pools/new?kind=smtp", SMTP)
     pool = stored(runtime)
     page = ann.get(f"/pools/{pool.id}/edit").text
     assert 'value="smtp.example.com"' in page
@@ -161,7 +161,7 @@ def test_what_is_left_empty_of_the_secrets_stays(ann: Visit, runtime: Runtime) -
     "elsewhere", [{"host": "smtp.attacker.example"}, {"port": "2525"}, {"tls": ""}, {"more": "ca=x"}], ids=str
 )
 def test_a_stored_secret_never_goes_to_another_server(ann: Visit, runtime: Runtime, elsewhere: dict[str, str]) -> None:
-    ann.post("/pools/new/smtp", SMTP)
+    ann.post("/pools/new?kind=smtp", SMTP)
     pool = stored(runtime)
     response = ann.post(f"/pools/{pool.id}/edit", {**SMTP, "user": "", "password": "", **elsewhere})
     assert response.status_code == 422
@@ -185,11 +185,11 @@ def test_nobody_but_the_operator_adds_a_pool_at_a_private_address(
     ann: Visit, runtime: Runtime, kind: str, typed: dict[str, str]
 ) -> None:
     form = {"name": "Inside", "batch": "50", **typed}
-    response = ann.post(f"/pools/new/{kind}", form)
+    response = ann.post(f"/pools/new?kind={kind}", form)
     assert response.status_code == 422
     assert "MILLRACE_PRIVATE_PROVIDERS" in response.text
     allow(runtime, "*")
-    assert ann.post(f"/pools/new/{kind}", form).status_code == 302
+    assert ann.post(f"/pools/new?kind={kind}", form).status_code == 302
 
 
 def test_a_name_that_turns_private_after_it_was_saved_is_not_connected_to(
@@ -197,7 +197,7 @@ def test_a_name_that_turns_private_after_it_was_saved_is_not_connected_to(
 ) -> None:
     port = sink.url.rpartition(":")[2]
     form = {"name": "Rebinds", "batch": "50", "host": "rebinds.example.com", "port": port}
-    assert ann.post("/pools/new/sink", form).status_code == 302
+    assert ann.post("/pools/new?kind=sink", form).status_code == 302
     monkeypatch.setattr(
         socket,
         "getaddrinfo",
@@ -325,7 +325,7 @@ def test_a_pool_that_sent_is_kept(ann: Visit, runtime: Runtime, people: People) 
 
 
 def test_an_account_of_another_secret_key_is_entered_anew(ann: Visit, runtime: Runtime) -> None:
-    ann.post("/pools/new/smtp", SMTP)
+    ann.post("/pools/new?kind=smtp", SMTP)
     pool = stored(runtime)
     with runtime.db.session() as session:
         session.get_one(Pool, pool.id).url = Vault("another key of thirty-two letters!!").encrypt(URL)
@@ -390,7 +390,7 @@ def test_another_organisations_pool_is_not_there(eve: Visit, runtime: Runtime, p
     assert stored(runtime).state == "active"
 
 
-@pytest.mark.parametrize("path", ["new", "new/smtp", "1", "1/edit"])
+@pytest.mark.parametrize("path", ["new", "new?kind=smtp", "1", "1/edit"])
 def test_a_marketer_sees_no_account(bob: Visit, path: str) -> None:
     assert bob.get(f"/pools/{path}").status_code == 403
 
