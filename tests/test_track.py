@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import orjson
@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from app.errors import Invalid
 from app.flows import edit_campaign, ingest, launch, pools, send_range, take_webhook, track
 from app.flows.edit_campaign import Draft
 from app.flows.take_hit import Door
@@ -280,6 +281,32 @@ def test_an_email_that_was_sent_holds_the_leads_own_links_and_a_pixel(runtime: R
     assert html.endswith('border:0"></body></html>')
     assert f'<img src="{base}/o/{house.token(2)}.gif"' in html
     assert f"{base}/t/{house.token(2)}/2" in composer.content.text.fill(letters[2].values)
+
+
+@pytest.mark.parametrize(
+    ("provider", "choice", "is_tracked"),
+    [("smtp", "auto", True), ("ses", "auto", False), ("ses", "on", True), ("smtp", "off", False)],
+)
+def test_by_itself_it_is_tracked_where_the_provider_reports_nothing(
+    house: House, provider: str, choice: str, is_tracked: bool
+) -> None:
+    with house.runtime.db.begin() as conn:
+        sending = campaign.load_sending(conn, house.campaign_id)
+    wanted = replace(sending, provider=provider, track_opens=choice, track_clicks=choice)
+    html = "".join(send_range.composer_of(house.runtime, wanted).content.html.static)
+    assert (("<img " in html), ("https://shop.example.com/b" not in html)) == (is_tracked, is_tracked)
+
+
+def test_a_draft_that_is_written_anew_has_the_links_that_it_has_now(runtime: Runtime, peer: Peer) -> None:
+    made = world.build(runtime.db, secret_key=runtime.settings.secret_key, provider_url=peer.url)
+    draft = Draft("Draft", made.sender_id, subject="Hello", html=HTML)
+    campaign_id = edit_campaign.create(runtime, made.organisation_id, made.user_id, draft)
+    later = replace(draft, html='<a href="https://new.example.com">n</a>')
+    edit_campaign.update(runtime, made.organisation_id, campaign_id, later)
+    with runtime.db.begin() as conn:
+        assert tracking.find_links(conn, campaign_id) == ["https://new.example.com"]
+    with pytest.raises(Invalid, match="Choose one of these"):
+        edit_campaign.update(runtime, made.organisation_id, campaign_id, replace(draft, track_opens="maybe"))
 
 
 HITS = st.lists(

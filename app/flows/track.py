@@ -73,9 +73,9 @@ def _read(conn: Connection, hits: Sequence[Hit]) -> None:
         for each in _understand(list(visit), around):
             told.append(each)
             touches.append(Touch(campaign_id, lead_id, each.fact.kind, each.source.machine))
+    track.touch(conn, touches, places)  # before the events, as where webhooks are read: neither waits for the other
     told.sort(key=lambda each: each.time)
     event.append_told(conn, told)
-    track.touch(conn, touches, places)
 
 
 def _understand(visit: Sequence[Hit], around: Around) -> Iterator[Told]:
