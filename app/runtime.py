@@ -22,7 +22,7 @@ from app.signing import ReturnTokens, Signer, TrackingTokens, Vault
 log = logging.getLogger(__name__)
 
 Ring = Callable[[str], None]
-TICK: Final = 0.05  # seconds: bells to be rung later within the same one are one
+TICK: Final = 0.01  # seconds: bells to be rung later within the same one are one
 
 
 def silence(bell: str) -> None:

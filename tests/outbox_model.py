@@ -10,18 +10,21 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import redis
 from sqlalchemy import text
 
 from app.config import Settings
-from app.flows import finish, launch, reconcile, repeat, rescue, resolve, send_range, settle, steer
+from app.errors import DayUsedUp
+from app.flows import finish, launch, pace, reconcile, repeat, rescue, resolve, send_range, settle, steer
 from app.flows.answers import Answer
 from app.flows.compose import Composer
 from app.flows.resolve import Evidence
 from app.flows.send_range import Page
 from app.mail import OUTCOMES, Letter
-from app.models import campaign, ledger, outbox, unknown
+from app.models import campaign, ledger, limit, outbox, unknown
 from app.models.event import Fact
 from app.models.handoff import HandOff
+from app.models.limit import Limit
 from app.models.outbox import Lease
 from app.runtime import Runtime
 from tests import world
@@ -166,6 +169,8 @@ class House:
         hand, runtime = self.hands[number], self.workers[number]
         if hand is None:
             lease = send_range.claim(runtime)
+            if lease is not None and lease.limited:
+                lease = pace.pace(runtime, lease)
             self.hands[number] = None if lease is None else Hand(lease)
         elif hand.page is None:
             hand.page = send_range.load(runtime, hand.lease)
@@ -188,6 +193,10 @@ class House:
         try:
             hand.handoffs = send_range.hand_over(runtime, page, hand.letters, hand.skipped)
         except send_range.LeaseLost:
+            self.hands[number] = None
+            return
+        except DayUsedUp:
+            pace.give_back(runtime, hand.lease)
             self.hands[number] = None
             return
         if hand.handoffs is None:
@@ -215,6 +224,15 @@ class House:
         self.run("UPDATE pool SET resume_at = now() WHERE resume_at IS NOT NULL")
         self.run("UPDATE pool SET probe_until = now() - interval '1 second' WHERE probe_until IS NOT NULL")
         self.run("UPDATE handoff SET repeat_at = now() WHERE repeat_at IS NOT NULL")
+        self.run("UPDATE pool_limit SET paced_until = NULL")
+
+    def limit(self, limits: list[Limit]) -> None:
+        """A person sets other limits on every pool; buckets are full then."""
+        for (pool_id,) in self.ask("SELECT id FROM pool"):
+            with self.clock.db.begin() as conn:
+                limit.set_limits(conn, pool_id, limits)
+            with redis.Redis.from_url(self.clock.settings.redis_url) as client:
+                client.mset({f"millrace:pace:{pool_id}:{each.receiver}": "0" for each in limits} or {"none": 0})
 
     # -- What must hold ------------------------------------------------------------------------------------------------
 
@@ -248,6 +266,7 @@ class House:
             assert not conn.execute(text(NOT_DONE)).all()
             alarms = set(conn.execute(text("SELECT kind FROM alert WHERE kind IN ('sums_differ', 'page_failed')")))
             assert not alarms, alarms
+            assert not conn.execute(text("SELECT FROM pool_spent WHERE spent < 0")).all()
             if not self.asked:
                 assert not conn.execute(text("SELECT FROM alert WHERE kind = 'doubled'")).all()
 
@@ -266,6 +285,7 @@ class House:
     def drain(self) -> None:
         """Every fault ends, and everything comes to its end."""
         self.provider.behave([Mood()])
+        self.limit([])
         self.hands = [None, None]  # both workers were killed
         for _ in range(60):
             for (range_id,) in self.ask("SELECT id FROM outbox WHERE state = 'leased'"):

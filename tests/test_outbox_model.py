@@ -29,6 +29,7 @@ from app.flows import finish, look_up, pools, repeat, rescue, steer, unknowns
 from app.flows.resolve import Evidence
 from app.mail import Kind
 from app.models import pool
+from app.models.limit import Limit
 from tests import moves
 from tests.outbox_model import DAY, LEADS, House
 from tests.stranger import WHOLE, Mood
@@ -41,6 +42,21 @@ MOODS = st.lists(
 WORKERS = st.sampled_from([0, 1])
 FAIR = st.lists(
     st.builds(Mood, st.text("sssuvrdx", min_size=1, max_size=2), st.sampled_from(("", "lost"))), min_size=1, max_size=2
+)
+LIMITS = st.one_of(
+    st.just([]),
+    st.lists(
+        st.builds(
+            Limit,
+            st.sampled_from(("", "mail0.example.com", "mail1.example.com")),
+            st.sampled_from((None, 0.001, 1000.0)),
+            st.integers(1, 3),
+            st.sampled_from((None, None, 2, 100)),
+        ),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda each: each.receiver,
+    ),
 )
 ANY = st.integers(0, 1000)  # which of those that there are then
 
@@ -261,6 +277,10 @@ class Outbox(RuleBasedStateMachine):
             found = self.house.ask("SELECT id FROM pool ORDER BY id")
             with self.house.clock.db.begin() as conn:
                 pool.pause(conn, found[which % len(found)][0], "by a person")
+
+    @rule(limits=LIMITS)
+    def a_person_sets_limits(self, limits: list[Limit]) -> None:
+        self.house.limit(limits)
 
     @rule(day=st.booleans())
     def the_clock_finishes(self, day: bool) -> None:

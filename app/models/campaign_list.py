@@ -46,6 +46,7 @@ class Line:
     pool_resume_at: datetime | None
     second_pool: str | None
     second_pool_state: str | None
+    used_up: bool  # the limit of its pool, for more than a minute yet
     segment: str | None
     subject: str | None
     has_content: bool

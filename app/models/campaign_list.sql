@@ -8,6 +8,12 @@ SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.sta
        sender.name AS sender, sender.address, pool.id AS pool_id, pool.name AS pool, pool.state AS pool_state,
        pool.reason AS pool_reason, pool.resume_at AS pool_resume_at,
        second.name AS second_pool, second.state AS second_pool_state,
+       EXISTS (
+           SELECT FROM pool_limit
+            WHERE pool_limit.pool_id = pool.id
+              AND pool_limit.receiver = ''
+              AND pool_limit.paced_until > now() + interval '1 minute'
+       ) AS used_up,
        segment.name AS segment,
        content.subject, content.compiled IS NOT NULL AS has_content,
        sums.audience, sums.sent, sums.refused, sums.failed, sums.skipped, sums.cancelled, sums.unknown, sums.open

@@ -9,7 +9,8 @@ from dataclasses import replace
 from sqlalchemy import text
 
 from app.flows import launch, pools, send_range
-from app.models import pool
+from app.models import limit, pool
+from app.models.limit import Limit
 from app.runtime import Runtime
 from tests.peers import running_sink
 from tests.web.campaign_world import add_draft, add_leads, add_sender
@@ -43,3 +44,19 @@ def test_a_campaign_that_went_through_two_pools_says_how_many_by_which(
         send_range.drain(runtime)
         facts = words(ann.get(f"/campaigns/{campaign_id}/facts").get_data(as_text=True))
     assert "By pool Went through Emails Sent Refused Failed Reserve 4 4 0 0 Marketing 2 2 0 0" in facts
+
+
+def test_a_campaign_whose_pool_has_used_up_its_day_says_that_it_goes_on(
+    runtime: Runtime, people: People, ann: Visit
+) -> None:
+    with running_sink() as peer:
+        add_leads(runtime, people.ours, {f"lead{n}": "Ada" for n in range(6)})
+        campaign_id = add_draft(runtime, people, sender_id=add_sender(runtime, people.ours, peer.url))
+        with runtime.db.begin() as conn:
+            pool_id = conn.execute(text("SELECT id FROM pool")).scalar_one()
+            limit.set_limits(conn, pool_id, [Limit(per_day=4)])
+        launch.launch(runtime, people.ours, campaign_id)
+        send_range.drain(runtime)
+    page = words(ann.get(f"/campaigns/{campaign_id}").get_data(as_text=True))
+    assert "4 of 6 done" in page
+    assert "The limit of the pool “Marketing” is used up for now." in page
