@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+import sqlalchemy.event
 from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook
 
@@ -21,6 +22,7 @@ from app.flows.endpoint_words import MOST_BYTES
 from app.mail import Kind
 from app.models import alert, endpoint_post, event, news
 from app.models.event import Fact, Told
+from app.providers.endpoint_post import INSIDE
 from app.runtime import Runtime
 from tests import world
 from tests.endpoint_readers import Reader, reading
@@ -142,6 +144,19 @@ def test_where_nobody_listens_nothing_is_kept(runtime: Runtime, built: World, re
     add(runtime, other, reader)
     happen(runtime, built)
     assert kept(runtime) == 0
+
+
+def test_where_nobody_listens_an_append_asks_nothing_more(runtime: Runtime, built: World, reader: Reader) -> None:
+    other = world.build(runtime.db, secret_key=runtime.settings.secret_key, name="Second")
+    add(runtime, other, reader)
+    happen(runtime, built)  # looks who listens
+    asked: list[str] = []
+    hook = ("before_cursor_execute", lambda conn, cursor, statement, *_: asked.append(statement))
+    sqlalchemy.event.listen(runtime.db.engine, *hook)
+    happen(runtime, built)
+    assert asked == []
+    happen(runtime, other)
+    assert [statement.split()[:3] for statement in asked] == [["INSERT", "INTO", "news"]]
 
 
 def test_another_process_notices_a_new_endpoint_within_two_seconds(
@@ -447,7 +462,7 @@ def test_a_name_that_leads_inside_is_refused_when_it_is_connected_to(
     tell(runtime)
     assert reader.tries == []
     (post,) = posts(runtime, endpoint_id)
-    assert post.status is None and "no public address" in str(post.said)
+    assert (post.status, post.said) == (None, INSIDE)
 
 
 def test_old_posts_are_dropped_and_what_still_waited_is_counted(runtime: Runtime, built: World, reader: Reader) -> None:

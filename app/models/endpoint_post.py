@@ -89,7 +89,9 @@ class Line:
         """taken, given up, trying or waiting."""
         if self.done_at:
             return "taken"
-        return "given up" if self.given_up_at else "trying" if self.trying else "waiting"
+        if self.trying:
+            return "trying"
+        return "waiting" if self.due_at else "given up"
 
 
 def add(conn: Connection, made: Sequence[Made]) -> None:

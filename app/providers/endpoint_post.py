@@ -27,6 +27,7 @@ from app.providers.public import is_public, resolver
 LONGEST: Final = 2000  # characters of an address
 SHOWN: Final = 300  # characters of an answer that are kept for people
 GONE: Final = 410
+INSIDE: Final = "Its host is at no public address. Only who runs Millrace may allow it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,7 @@ def read_host(url: str, private: Collection[str]) -> str:
     if len(url) > LONGEST:
         raise Invalid.one("url", f"The address is longer than {LONGEST:,} characters.")
     if parts.username is not None or parts.password is not None or parts.fragment:
-        raise Invalid.one(
-            "url", "Leave out user, password and #: posts are signed, that is how they are known."
-        )
+        raise Invalid.one("url", "Leave out user, password and #: posts are signed, that is how they are known.")
     if resolver(host, private) is not None:
         if parts.scheme != "https":
             raise Invalid.one("url", "Addresses must begin with https://: what is posted has your leads in it.")
@@ -105,8 +104,8 @@ def post(
     http = Http(url, _tls() if url.startswith("https:") else None, resolver(host, private))
     try:
         answer = http.post(body, headers, monotonic() + deadline)
-    except ProviderRefusesUs as error:
-        return Reply(None, str(error)[:SHOWN])
+    except ProviderRefusesUs:  # its text names the address that was found: nobody may look up our own network here
+        return Reply(None, INSIDE)
     except ProviderDown as error:
         return Reply(None, f"It cannot be reached. {error}"[:SHOWN])
     except ProviderUnsure:
