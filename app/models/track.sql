@@ -65,21 +65,35 @@ SELECT campaign_id, lead_id, position, at, machine
 
 -- Where a lead stands in the frozen audience: the range of its first run that holds it, and the place in it, from 0.
 -- Run 1's ranges hold the audience in order of ids, so one descent of an index finds the only one that can have it.
+-- Each range's array is read from where it lies out of line once, not for each of its leads: half of the time.
 -- name: find_places
-SELECT asked.campaign_id, asked.lead_id, nearest.id AS range_id, nearest.size,
-       array_position(nearest.lead_ids, asked.lead_id) - 1 AS place
-  FROM unnest(CAST(:campaign_ids AS integer[]), CAST(:lead_ids AS bigint[])) AS asked (campaign_id, lead_id)
- CROSS JOIN LATERAL (
-           SELECT id, size, last_lead, lead_ids
-             FROM outbox
-            WHERE outbox.campaign_id = asked.campaign_id
-              AND outbox.first_lead <= asked.lead_id
-              AND outbox.parent_id IS NULL
-            ORDER BY outbox.first_lead DESC
-            LIMIT 1
-       ) AS nearest
- WHERE nearest.last_lead >= asked.lead_id
-   AND asked.lead_id = ANY(nearest.lead_ids)
+WITH found AS MATERIALIZED (
+    SELECT asked.campaign_id, asked.lead_id, nearest.id AS range_id
+      FROM unnest(CAST(:campaign_ids AS integer[]), CAST(:lead_ids AS bigint[])) AS asked (campaign_id, lead_id)
+     CROSS JOIN LATERAL (
+               SELECT id, last_lead
+                 FROM outbox
+                WHERE outbox.campaign_id = asked.campaign_id
+                  AND outbox.first_lead <= asked.lead_id
+                  AND outbox.parent_id IS NULL
+                ORDER BY outbox.first_lead DESC
+                LIMIT 1
+           ) AS nearest
+     WHERE nearest.last_lead >= asked.lead_id
+), range AS MATERIALIZED (
+    SELECT id, size, lead_ids || CAST('{}' AS bigint[]) AS lead_ids
+      FROM outbox
+     WHERE id IN (SELECT range_id FROM found)
+), placed AS MATERIALIZED (
+    SELECT found.campaign_id, found.lead_id, found.range_id, range.size,
+           array_position(range.lead_ids, found.lead_id) AS place
+      FROM found
+      JOIN range
+        ON range.id = found.range_id
+)
+SELECT campaign_id, lead_id, range_id, size, place - 1
+  FROM placed
+ WHERE place IS NOT NULL
 
 -- The newest call that had a lead: of its range, or of the later ranges that the lead was put off to. When it was
 -- answered is when the email was sent.
