@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import orjson
 import pytest
 import sqlalchemy.event
 from sqlalchemy import text
@@ -20,13 +19,13 @@ from app.config import Settings
 from app.flows import endpoints, launch, send_range, steer, tell_endpoints, unsubscribe
 from app.flows.endpoint_words import MOST_BYTES
 from app.mail import Kind
-from app.models import alert, endpoint_post, event, news
+from app.models import endpoint_post, event, news
 from app.models.event import Fact, Told
 from app.providers.endpoint_post import INSIDE
 from app.runtime import Runtime
 from tests import world
 from tests.endpoint_readers import Reader, reading
-from tests.endpoint_world import add, happen, kept, line, pass_time, posts, source, tell, told
+from tests.endpoint_world import add, happen, kept, pass_time, posts, source, tell, told
 from tests.peers import running_sink
 from tests.test_webhooks import House
 from tests.world import World
@@ -241,142 +240,6 @@ def test_each_try_is_signed_anew_under_the_same_id_with_the_same_body(
     assert told(reader) == [("sent", 1)]
 
 
-def test_after_a_failure_it_is_left_alone_for_ever_longer(runtime: Runtime, built: World, reader: Reader) -> None:
-    endpoint_id = add(runtime, built, reader)
-    reader.status = 503
-    happen(runtime, built)
-    waits = []
-    for tries in range(1, 9):
-        tell(runtime)
-        tell(runtime)
-        assert len(reader.tries) == tries
-        found = line(runtime, endpoint_id)
-        assert found.resume_at is not None and found.state == "failing"
-        with runtime.db.begin() as conn:
-            now = conn.execute(text("SELECT now()")).scalar_one()
-        waits.append((found.resume_at - now).total_seconds())
-        pass_time(runtime, waits[-1] * 1.3)
-    planned = (*tell_endpoints.PAUSES, tell_endpoints.LAST_PAUSE, tell_endpoints.LAST_PAUSE)
-    assert waits == [pytest.approx(pause, rel=0.15, abs=1) for pause in planned]
-
-
-def test_the_time_that_it_asks_for_is_kept(runtime: Runtime, built: World, reader: Reader) -> None:
-    endpoint_id = add(runtime, built, reader)
-    reader.answers = [(429, {"Retry-After": "7000"})]
-    happen(runtime, built)
-    tell(runtime)
-    happen(runtime, built, kind=Kind.DELIVERED)
-    pass_time(runtime, 6900)
-    tell(runtime)
-    assert len(reader.tries) == 1
-    pass_time(runtime, 200)
-    tell(runtime)
-    assert sorted(told(reader)) == [("delivered", 1), ("sent", 1)]
-    assert line(runtime, endpoint_id).state == "working"
-
-
-def test_a_time_beyond_the_day_is_cut_to_its_end(runtime: Runtime, built: World, reader: Reader) -> None:
-    endpoint_id = add(runtime, built, reader)
-    reader.answers = [(503, {"Retry-After": "999999999"})]
-    happen(runtime, built)
-    tell(runtime)
-    (post,) = posts(runtime, endpoint_id)
-    assert post.due_at is not None
-    assert (post.due_at - post.created_at).total_seconds() == pytest.approx(DAY, abs=60)
-
-
-def test_what_is_not_taken_for_a_day_is_given_up_and_counted(runtime: Runtime, built: World, reader: Reader) -> None:
-    endpoint_id = add(runtime, built, reader)
-    reader.status = 500
-    happen(runtime, built, 3)
-    tell(runtime)
-    pass_time(runtime, DAY - 10)
-    tell(runtime)
-    (post,) = posts(runtime, endpoint_id)
-    assert (post.state, post.tries, post.status, post.said) == ("given up", 2, 500, "thanks")
-    found = line(runtime, endpoint_id)
-    assert (found.given_up, found.told, found.waiting_events) == (3, 0, 0)
-    pass_time(runtime, DAY)
-    assert (tell(runtime), len(reader.tries)) == (0, 2)
-
-
-def open_alerts(runtime: Runtime, built: World) -> list[str]:
-    with runtime.db.begin() as conn:
-        return [each.message for each in alert.find_open(conn, built.organisation_id)]
-
-
-def test_who_took_nothing_for_a_day_is_disabled_and_its_people_are_told(
-    runtime: Runtime, built: World, reader: Reader
-) -> None:
-    endpoint_id = add(runtime, built, reader)
-    reader.status = 500
-    happen(runtime, built)
-    tell(runtime)
-    pass_time(runtime, DAY / 2)
-    tell(runtime)
-    assert line(runtime, endpoint_id).state == "failing" and open_alerts(runtime, built) == []
-    pass_time(runtime, DAY / 2 + 60)
-    happen(runtime, built, kind=Kind.DELIVERED)
-    tell(runtime)
-    assert line(runtime, endpoint_id).state == "disabled"
-    assert open_alerts(runtime, built) == ["It took nothing for a day. Last: HTTP 500"]
-    tries = len(reader.tries)
-    happen(runtime, built, kind=Kind.OPENED)
-    pass_time(runtime, DAY)
-    tell(runtime)
-    assert len(reader.tries) == tries
-
-
-def test_a_post_that_is_taken_in_between_saves_it(runtime: Runtime, built: World, reader: Reader) -> None:
-    endpoint_id = add(runtime, built, reader)
-    reader.answers = [(500, {}), (200, {}), (500, {})]
-    for kind in (Kind.SENT, Kind.DELIVERED):
-        happen(runtime, built, kind=kind)
-        tell(runtime)
-        pass_time(runtime, DAY * 0.6)
-    tell(runtime)
-    assert line(runtime, endpoint_id).disabled_at is None
-
-
-def test_who_is_gone_is_disabled_at_once(runtime: Runtime, built: World, reader: Reader) -> None:
-    endpoint_id = add(runtime, built, reader)
-    reader.status = 410
-    happen(runtime, built)
-    tell(runtime)
-    assert line(runtime, endpoint_id).state == "disabled"
-    assert open_alerts(runtime, built) == ["It answered HTTP 410: it wants no more."]
-
-
-def test_enabled_again_it_is_told_all_that_was_kept(runtime: Runtime, built: World, reader: Reader) -> None:
-    endpoint_id = add(runtime, built, reader)
-    reader.status = 410
-    happen(runtime, built)
-    tell(runtime)
-    happen(runtime, built, kind=Kind.DELIVERED)
-    tell(runtime)
-    reader.status = 200
-    pass_time(runtime, 2 * DAY)
-    endpoints.enable(runtime, built.organisation_id, endpoint_id)
-    assert open_alerts(runtime, built) == []
-    tell(runtime)
-    assert sorted(told(reader)) == [("delivered", 1), ("sent", 1)]
-    found = line(runtime, endpoint_id)
-    assert (found.state, found.told, found.given_up, found.waiting_posts) == ("working", 2, 0, 0)
-
-
-def test_what_was_given_up_is_told_after_it_was_enabled(runtime: Runtime, built: World, reader: Reader) -> None:
-    endpoint_id = add(runtime, built, reader)
-    reader.answers = [(500, {}), (500, {})]
-    happen(runtime, built, 2)
-    tell(runtime)
-    pass_time(runtime, DAY + 60)
-    tell(runtime)
-    assert line(runtime, endpoint_id).given_up == 2
-    endpoints.enable(runtime, built.organisation_id, endpoint_id)
-    tell(runtime)
-    assert (len(reader.events), line(runtime, endpoint_id).given_up) == (2, 0)
-
-
 def test_a_slow_endpoint_delays_no_other(runtime: Runtime, built: World, reader: Reader) -> None:
     reader.delay = 3.0
     with reading() as quick:
@@ -465,49 +328,6 @@ def test_a_name_that_leads_inside_is_refused_when_it_is_connected_to(
     assert (post.status, post.said) == (None, INSIDE)
 
 
-def test_old_posts_are_dropped_and_what_still_waited_is_counted(runtime: Runtime, built: World, reader: Reader) -> None:
-    endpoint_id = add(runtime, built, reader)
-    happen(runtime, built)
-    tell(runtime)
-    endpoints.disable(runtime, built.organisation_id, endpoint_id, built.user_id)
-    happen(runtime, built, 2)
-    tell(runtime)
-    pass_time(runtime, (news.KEPT - 1) * DAY, ageing=True)
-    assert tell_endpoints.tidy(runtime) == 0
-    pass_time(runtime, DAY + 60, ageing=True)
-    assert tell_endpoints.tidy(runtime) == 2
-    found = line(runtime, endpoint_id)
-    assert (found.told, found.dropped, found.waiting_events) == (1, 2, 0)
-
-
-def test_who_is_disabled_for_longer_than_posts_are_kept_listens_no_more(
-    runtime: Runtime, built: World, reader: Reader
-) -> None:
-    endpoint_id = add(runtime, built, reader)
-    endpoints.disable(runtime, built.organisation_id, endpoint_id)
-    pass_time(runtime, news.KEPT * DAY + 60)
-    news.forget(runtime.db.engine)
-    happen(runtime, built)
-    assert kept(runtime) == 0
-    endpoints.enable(runtime, built.organisation_id, endpoint_id)
-    happen(runtime, built)
-    assert tell(runtime) == 1
-
-
-def test_an_endpoint_that_cannot_be_posted_to_at_all_stops_no_other(
-    runtime: Runtime, built: World, reader: Reader
-) -> None:
-    with reading() as other:
-        broken = add(runtime, built, other, name="Broken")
-        add(runtime, built, reader)
-        with runtime.db.begin() as conn:
-            conn.execute(text("UPDATE endpoint SET secret = 'nonsense' WHERE id = :id"), {"id": broken})
-        happen(runtime, built)
-        assert tell(runtime) == 1
-    assert len(reader.events) == 1
-    assert posts(runtime, broken)[0].said == "It could not be posted: ConfigError."
-
-
 def test_two_workers_tell_each_event_once(runtime: Runtime, built: World, reader: Reader) -> None:
     add(runtime, built, reader)
     for kind in (Kind.SENT, Kind.DELIVERED, Kind.OPENED):
@@ -522,21 +342,6 @@ def test_two_workers_tell_each_event_once(runtime: Runtime, built: World, reader
     assert len(set(reader.ids)) == len(reader.ids)
     assert Counter(each["id"] for each in reader.events).most_common(1)[0][1] == 1
     assert len(reader.events) == 9000
-
-
-def test_one_that_is_removed_amid_a_post_is_no_trouble(runtime: Runtime, built: World, reader: Reader) -> None:
-    endpoint_id = add(runtime, built, reader)
-    happen(runtime, built)
-    tell_endpoints.make_posts(runtime)
-    reader.delay = 0.5
-    telling = threading.Thread(target=tell, args=(runtime,))
-    telling.start()
-    while not reader.tries:
-        time.sleep(0.01)
-    endpoints.remove(runtime, built.organisation_id, endpoint_id)
-    telling.join()
-    happen(runtime, built)
-    assert (tell(runtime), kept(runtime)) == (0, 0)
 
 
 def test_events_of_several_organisations_appended_together_are_told_to_their_own(
@@ -562,17 +367,3 @@ def test_events_of_several_organisations_appended_together_are_told_to_their_own
     assert clicked["at"] == "2026-01-02T01:04:05.678901Z"
     assert clicked["link"] == {"id": None, "url": "https://example.com/\u2028x"}
     assert clicked["reason"] == "a\\b\nc"
-
-
-def test_a_test_is_signed_tried_once_and_counts_for_nothing(runtime: Runtime, built: World, reader: Reader) -> None:
-    endpoint_id = add(runtime, built, reader)
-    assert endpoints.send_test(runtime, built.organisation_id, endpoint_id).taken
-    ((_, body),) = reader.tries
-    assert orjson.loads(body)["type"] == "test" and orjson.loads(body)["data"]["events"] == []
-    reader.status = 410
-    reply = endpoints.send_test(runtime, built.organisation_id, endpoint_id)
-    assert (reply.status, reply.said) == (410, "thanks")
-    assert tell(runtime) == 0
-    found = line(runtime, endpoint_id)
-    assert (found.state, found.told, found.failures, found.given_up) == ("new", 0, 0, 0)
-    assert [post.state for post in posts(runtime, endpoint_id)] == ["given up", "taken"]
