@@ -96,3 +96,12 @@ def test_capabilities_follow_the_options() -> None:
     assert open_provider("sink+http://host?batch=10&idempotent=60", deadline=1.0).capabilities.batch == 10
     assert open_provider("sink+http://host?idempotent=60", deadline=1.0).capabilities.idempotent_for == 60.0
     assert open_provider("smtp://host?batch=20", deadline=1.0).capabilities.batch == 20
+
+
+def test_a_session_token_is_neither_shown_nor_said() -> None:
+    url = "ses://id:secret@email.eu-west-1.amazonaws.com?token=canary%2Btoken-of-sixteen&configuration_set=news"
+    check(url)
+    assert shown(url) == "ses://email.eu-west-1.amazonaws.com?token=…&configuration_set=news"
+    with pytest.raises(Invalid) as caught:
+        check(url.replace("sixteen", "%0Asixteen"))
+    assert "canary" not in str(caught.value)

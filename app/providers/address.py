@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from app.errors import Invalid
 from app.providers.public import Resolve, resolve_public
 
 Reader = Callable[[str], Any]
+SECRET: Final = ("token",)  # options that are credentials
+_SECRET: Final = re.compile(rf"([?&](?:{'|'.join(SECRET)})=)[^&#]*")
 CONFINED: Final = " public"  # a blank: no URL that is read can end like this by itself
 
 
@@ -61,7 +64,8 @@ def read_address(url: str, known: Mapping[str, Reader]) -> Address:
         try:
             read[name] = known[name](value)
         except ValueError as error:
-            raise Invalid.one("url", f"The option {name}={value!r}: {error}.") from None
+            given = name if name in SECRET else f"{name}={value!r}"
+            raise Invalid.one("url", f"The option {given}: {error}.") from None
     return Address(
         scheme=parts.scheme.lower(),
         host=read_host(parts.hostname),
@@ -98,10 +102,11 @@ def host_of(url: str) -> str:
 
 
 def shown(url: str) -> str:
-    """The URL without user and password, that both may be keys; never raises."""
+    """The URL without user and password, that both may be keys, and without secret options; never raises."""
     scheme, mark, rest = url.partition("://")
     cut = min((at for at in map(rest.find, "/?#") if at >= 0), default=len(rest))
-    return f"{scheme}{mark}{rest[:cut].rpartition('@')[2]}{rest[cut:]}" if mark else "(no URL)"
+    place, options = rest[:cut].rpartition("@")[2], _SECRET.sub(r"\1…", rest[cut:])
+    return f"{scheme}{mark}{place}{options}" if mark else "(no URL)"
 
 
 def count(least: int, most: int) -> Reader:

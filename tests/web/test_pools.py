@@ -38,8 +38,15 @@ SMTP = {
 # What one types for each kind, and the URL that it makes.
 TYPED: dict[str, tuple[dict[str, str], str]] = {
     "ses": (
-        {"region": "eu-west-1", "key_id": "AKIAEXAMPLE", "key": "s/e+c", "configuration_set": "news"},
-        "ses://AKIAEXAMPLE:s%2Fe%2Bc@email.eu-west-1.amazonaws.com?configuration_set=news",
+        {
+            "region": "eu-west-1",
+            "key_id": "ASIAEXAMPLE",
+            "key": "s/e+c",
+            "configuration_set": "news",
+            "token": "canary/token+of=sixteen",
+        },
+        "ses://ASIAEXAMPLE:s%2Fe%2Bc@email.eu-west-1.amazonaws.com?configuration_set=news"
+        "&token=canary%2Ftoken%2Bof%3Dsixteen",
     ),
     "sendgrid": ({"region": "api.eu.sendgrid.com", "key": "SG.x-y"}, "sendgrid://:SG.x-y@api.eu.sendgrid.com"),
     "mailgun": (
