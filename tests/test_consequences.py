@@ -31,12 +31,12 @@ TYPES = {
     "dropped": ("dropped", None, 1),
     "deferred": ("deferred", None, 1),
     "delivered": ("delivered", None, 4),
-    "hard": ("bounced", "hard", 1),
+    "hard": ("bounced", "hard", 3),
     "soft": ("bounced", "soft", 12),
     "blocked": ("bounced", "blocked", 1),
-    "complained": ("complained", None, 1),
+    "complained": ("complained", None, 3),
     "opened": ("opened", None, 1),
-    "unsubscribed": ("unsubscribed", None, 1),
+    "unsubscribed": ("unsubscribed", None, 3),
 }
 TABLES = (
     *("event", "webhook", "webhook_event", "suppression", "suppression_removed"),

@@ -16,7 +16,7 @@ from app.config import Settings
 from app.errors import Invalid, NotFound
 from app.flows import suppressions
 from app.flows.edit_lead import Entry as LeadEntry
-from app.flows.edit_lead import create
+from app.flows.edit_lead import create, update
 from app.flows.import_suppressions import Imported, Options, import_file
 from app.flows.read_csv import Reject
 from app.models import suppression
@@ -149,6 +149,16 @@ def test_a_lead_that_comes_later_is_closed_only_by_what_is_for_everybody(runtime
             assert status == {"a@x.de": "active", "b@x.de": "invalid"}[email]
 
 
+def test_another_address_begins_without_the_old_ones_bounces(runtime: Runtime, at: World) -> None:
+    with runtime.db.begin() as conn:
+        ada, bo = conn.execute(text("SELECT id FROM lead ORDER BY id")).scalars()
+        conn.execute(text("INSERT INTO soft_bounce SELECT id, 1, 1, now() FROM lead"))
+    update(runtime, at.organisation_id, ada, LeadEntry("ada@x.de"))
+    update(runtime, at.organisation_id, bo, LeadEntry(BO, "Europe/Berlin"))
+    with runtime.db.begin() as conn:
+        assert conn.execute(text("SELECT lead_id FROM soft_bounce")).scalars().all() == [bo]
+
+
 # -- Files -------------------------------------------------------------------------------------------------------------
 
 
@@ -234,7 +244,7 @@ def command(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli
 
 def test_the_commands_do_what_the_pages_do(runtime: Runtime, at: World, command: CliRunner, tmp_path: Path) -> None:
     def millrace(*words: str, **options: str) -> tuple[int, str]:
-        result = command.invoke(main, ["suppressions", *words], **options)
+        result = command.invoke(main, ["suppressions", *words], **options)  # type: ignore[arg-type]
         return result.exit_code, result.output
 
     assert millrace("add", ADA, BO) == (0, "2 addresses are suppressed now; 0 were already.\n")

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app import cells
 from app.addresses import read_address
 from app.errors import Fault, Invalid
-from app.models import lead, suppression
+from app.models import bounce, lead, suppression
 from app.models.lead import Lead
 from app.runtime import Runtime
 
@@ -52,7 +52,10 @@ def update(runtime: Runtime, organisation_id: int, lead_id: int, entry: Entry) -
     """
     with _taken_meanwhile(), runtime.db.session() as session:
         known = lead.get(session, organisation_id, lead_id)
+        before = known.email
         _write(session, known, organisation_id, entry)
+        if known.email != before:  # what came back from the old address says nothing of the new one
+            bounce.forget(session.connection(), [lead_id])
         known.updated_at = func.now()
 
 

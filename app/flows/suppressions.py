@@ -92,7 +92,7 @@ def remove(
             conn, organisation_id, found, sender_id=sender_id, reason=row.reason, user_id=user_id
         ):
             raise Conflict("It has changed since you looked: look again.")
-        bounce.forget(conn, organisation_id, found)
+        bounce.forget(conn, lead.find_ids(conn, organisation_id, found))
         if sender_id == EVERYBODY:
             suppressions.reopen_leads(conn, organisation_id, found, ["invalid", "unsubscribed"])
 

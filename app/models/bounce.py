@@ -76,9 +76,9 @@ def judge(conn: Connection, lead_ids: Iterable[int]) -> set[int]:
     return set(conn.execute(SQL.judge, values).scalars())
 
 
-def forget(conn: Connection, organisation_id: int, emails: Sequence[str]) -> None:
-    """Begin anew with the leads of these addresses, of which a person says that they may be mailed."""
-    conn.execute(SQL.forget, {"organisation_id": organisation_id, "emails": list(emails)})
+def forget(conn: Connection, lead_ids: Iterable[int]) -> None:
+    """Begin anew with these leads: a person says that they may be mailed, or they have another address."""
+    conn.execute(SQL.forget, {"lead_ids": array(lead_ids)})
 
 
 def drop_old(conn: Connection) -> int:

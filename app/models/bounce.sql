@@ -77,12 +77,7 @@ HAVING count(DISTINCT next.handoff_id) >= :emails
 
 -- name: forget
 DELETE FROM soft_bounce
- WHERE lead_id IN (
-           SELECT id
-             FROM lead
-            WHERE organisation_id = :organisation_id
-              AND email = ANY (CAST(:emails AS text[]))
-       )
+ WHERE lead_id = ANY (CAST(:lead_ids AS bigint[]))
 
 -- name: drop_old
 DELETE FROM soft_bounce

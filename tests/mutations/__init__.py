@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.mutations.accounts import ACCOUNTS
 from tests.mutations.calls import CALLS
+from tests.mutations.consequences import CONSEQUENCES
 from tests.mutations.endpoints import ENDPOINTS
 from tests.mutations.leases import LEASES
 from tests.mutations.mutation import Mutation
@@ -27,4 +28,5 @@ MUTATIONS: Final = (
     *WAY_BACK,
     *ENDPOINTS,
     *ACCOUNTS,
+    *CONSEQUENCES,
 )

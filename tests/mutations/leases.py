@@ -106,7 +106,7 @@ LEASES: Final = (
         "suppressed_since",
         "Who was suppressed since the launch is left out when the page is handed over",
         OUTBOX,
-        (("           WHEN suppression.email IS NOT NULL THEN 'suppressed'\n", ""),),
+        (("           THEN 'suppressed'\n", "           THEN NULL\n"),),
         (f"{SENDING}::test_who_is_suppressed_after_the_launch_is_skipped_with_the_reason",),
     ),
 )
