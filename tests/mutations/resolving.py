@@ -64,8 +64,8 @@ RESOLVING: Final = (
         REPEAT,
         (
             (
-                "    if sending.pool_id != call.pool_id or account_of(sending.pool_url) != frozen.account:\n",
-                "    if sending.pool_id != call.pool_id:\n",
+                "    if account_of(sending.pool_url) != frozen.account:\n",
+                "    if False:\n",
             ),
         ),
         ("tests/test_repeat.py::test_a_call_is_not_made_again_at_another_account",),
