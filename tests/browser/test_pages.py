@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from app.flows import import_leads, pools, segments, senders
+from app.flows import endpoints, import_leads, pools, segments, senders
 from app.models import lead
 from app.runtime import Runtime
 from tests.browser.conftest import DESKTOP, PHONE, log_in, shot
@@ -32,6 +32,9 @@ def furnished(runtime: Runtime, people: People, tmp_path: Path) -> None:
     segments.create(runtime, people.ours, "The French", condition)
     pool = pools.add_pool(runtime, people.ours, "Marketing", "smtp://a:b@smtp.example.com:587?tls=starttls")
     senders.add_sender(runtime, people.ours, pool, "Old Mill Bakery", "hello@bakery.example.com")
+    long = "https://hooks.example.com/" + "a-rather-long-path/" * 8
+    endpoint_id = endpoints.add(runtime, people.ours, endpoints.Entry("Warehouse", long)).id
+    endpoints.disable(runtime, people.ours, endpoint_id, people.ann)
 
 
 @pytest.mark.usefixtures("furnished")
@@ -55,6 +58,9 @@ def test_every_page_fits_a_phone_and_a_desk(browser_page: Page, runtime: Runtime
         "pool-edit": "/pools/1/edit",
         "pool-limits": "/pools/1/limits",
         "sender-edit": "/senders/1/edit",
+        "endpoints": "/endpoints",
+        "endpoint": "/endpoints/1",
+        "endpoint-new": "/endpoints/new",
         "account": "/account",
     }
     for size in (DESKTOP, PHONE):
