@@ -178,6 +178,9 @@ def test_hits_are_not_read_before_the_rest_of_their_visit_is_there(house: House)
         tracking.keep(conn, [house.hit(0, 1)._replace(at=now)])
     assert track.read_hits(house.runtime) == 0
     assert house.rows("SELECT count(*) FROM hit") == [(1,)]
+    with house.runtime.db.begin() as conn:
+        conn.execute(text("UPDATE hit SET at = at - interval '9 s'"))
+    assert track.read_hits(house.runtime) == 1
 
 
 def test_of_two_readers_one_reads(house: House) -> None:
