@@ -77,6 +77,13 @@ WAYS_AND_PACE: Final = (
         (f"{PACED}::test_a_bucket_that_is_not_there_begins_empty",),
     ),
     Mutation(
+        "half_a_token_an_email",
+        "All workers together let go no more than the rate and a burst, in any span of time",
+        "app/buckets.py",
+        (("  full[i] = full[i] + taken * interval\n", "  full[i] = full[i] + taken * interval / 2\n"),),
+        (f"{PACED}::test_two_workers_together_keep_to_the_rate_though_redis_is_flushed",),
+    ),
+    Mutation(
         "put_together_again_and_again",
         "Leads are put together by receiver once",
         OUTBOX,
