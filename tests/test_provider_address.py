@@ -40,6 +40,7 @@ def test_a_good_url_opens_without_anybody_listening(url: str) -> None:
         ("smtp://user:secret@host?connections=4&connections=5", "twice"),
         ("smtp://user:secret@host?retries=5", "unknown"),
         ("smtp://user:secret@host?ca=/no/such/file", "PEM"),
+        ("ses://AKIA:secret@email.eu-west-1.amazonaws.com?%74oken=secret", "without %"),
         ("smtp://user:secret@host/path", "no path"),
         ("smtp://user@host", "needs a password"),
         ("smtp://user:secrét@host", "ASCII"),

@@ -52,6 +52,8 @@ def read_address(url: str, known: Mapping[str, Reader]) -> Address:
         options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
         raise Invalid.one("url", "This is no URL: mind special characters in the password (@ is %40).") from None
+    if any("%" in option.partition("=")[0] for option in parts.query.split("&")):  # `shown` could not tell a secret one
+        raise Invalid.one("url", "Write the names of options as they are, without %.")
     if not parts.hostname or any(c <= " " or c == "\x7f" for c in url):
         raise Invalid.one("url", "The URL needs a host: scheme://host:port.")
     read: dict[str, Any] = {}
