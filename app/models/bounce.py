@@ -63,10 +63,11 @@ def note_soft(conn: Connection, organisation_id: int, bounces: Sequence[Soft]) -
 
 def note_deliveries(conn: Connection, deliveries: Sequence[Delivery]) -> set[int]:
     """End the rows of soft bounces that these deliveries end; the leads of which one was ended."""
-    values = {
-        "lead_ids": array(each.lead_id for each in deliveries),
-        "times": [each.at for each in deliveries],
-    }
+    noted = {row[0] for row in fetch(conn, SQL.find_noted, {"lead_ids": array(each.lead_id for each in deliveries)})}
+    telling = [each for each in deliveries if each.lead_id in noted]
+    if not telling:
+        return set()
+    values = {"lead_ids": array(each.lead_id for each in telling), "times": [each.at for each in telling]}
     return {row[0] for row in fetch(conn, SQL.note_deliveries, values)}
 
 

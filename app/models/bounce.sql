@@ -34,6 +34,12 @@ SELECT told.lead_id, told.handoff_id, told.campaign_id, told.happened_at, (
     ON CONFLICT DO NOTHING
 RETURNING lead_id
 
+-- Nearly all leads that something was delivered to have none, so that their numbers alone are asked about first.
+-- name: find_noted
+SELECT DISTINCT lead_id
+  FROM soft_bounce
+ WHERE lead_id = ANY (CAST(:lead_ids AS bigint[]))
+
 -- Locked in order, so that of two that bring deliveries of the same leads one waits for the other.
 -- name: note_deliveries
 WITH told AS (
