@@ -119,6 +119,11 @@ class Postfix:
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
         self.process.wait(10)
+        until = time.monotonic() + 10
+        with suppress(ProcessLookupError):
+            while time.monotonic() < until:  # until all are gone, with the port and the lock
+                os.killpg(master, 0)
+                time.sleep(0.02)
 
 
 def find() -> str | None:
