@@ -273,6 +273,7 @@ def test_soft_bounces_further_apart_than_thirty_days_do_not_add_up(house: House)
         assert bool(house.suppressed()) is given_up
 
 
+@pytest.mark.editions
 def test_what_a_delivery_takes_back_is_kept_with_the_reason(house: House) -> None:
     house.tell(list(enumerate(sentence("soft0 soft1 opened3 soft2"))))
     assert house.suppressed() == [(house.lead_ids[0], "soft_bounced", "3 soft bounces within 30 days")]
