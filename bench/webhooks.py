@@ -53,11 +53,21 @@ WEIGHTS = (90, 28, 4, 2, 0.1)
 Event = dict[str, object]
 
 HAND_OFFS = """
+WITH placed AS MATERIALIZED (
+    SELECT id, row_number() OVER (ORDER BY id) - 1 AS place FROM lead
+), ranges AS (
+    INSERT INTO outbox (campaign_id, run, state, due_at, size, position, sent, first_lead, last_lead, lead_ids)
+    SELECT %(campaign)s, 1, 'done', now(), count(*), count(*), count(*), min(id), max(id), array_agg(id ORDER BY id)
+      FROM placed
+     GROUP BY place / 1000
+    RETURNING id, first_lead
+), calls AS (
+    SELECT array_agg(id ORDER BY id) AS lead_ids, min(id) AS first FROM placed GROUP BY place / %(size)s
+)
 INSERT INTO handoff (range_id, campaign_id, pool_id, run, state, key, lead_ids, outcomes, settled_at)
-SELECT 0, %(campaign)s, %(pool)s, 1, 'settled', gen_random_uuid(), array_agg(id ORDER BY id),
-       repeat('s', count(*)::integer), now()
-  FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM lead) AS leads
- GROUP BY (place - 1) / %(size)s
+SELECT (SELECT id FROM ranges WHERE first_lead <= calls.first ORDER BY first_lead DESC LIMIT 1),
+       %(campaign)s, %(pool)s, 1, 'settled', gen_random_uuid(), lead_ids, repeat('s', cardinality(lead_ids)), now()
+  FROM calls
 """
 UPDATES = {
     "delivered": "UPDATE email SET status = 'delivered' WHERE provider_message_id = %s",

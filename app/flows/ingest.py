@@ -193,12 +193,12 @@ def _record(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
     telling = _sift(conn, pool, telling)
     clicked = [(hit.match.campaign_id, webhook.clean(hit.told.url)) for hit in telling if hit.told.url is not None]
     links = webhook.find_links(conn, clicked)
-    sources: dict[tuple[int, int, bool], Source] = {}
+    sources: dict[tuple[int, int, int, int, bool], Source] = {}
     events: list[Told] = []
     for hit in telling:
         match, told = hit.match, hit.told
         link_id = links.get((match.campaign_id, told.url), 0) if told.url is not None else 0
-        one = (match.handoff_id, link_id, told.machine)
+        one = (match.campaign_id, match.run, match.variant, link_id, told.machine)  # of thousands of calls a few
         source = sources.get(one) or sources.setdefault(one, _source(pool, match, link_id, told.machine))
         assert told.meaning.kind is not None
         fact = Fact(told.lead_id, hit.domain_id, told.meaning.kind, _detail(told, link_id))

@@ -87,9 +87,11 @@ def append(conn: Connection, source: Source, facts: Iterable[Fact]) -> None:
 
 def append_told(conn: Connection, told: Sequence[Told]) -> None:
     """Append events of any campaigns, timed with their own times; in time's order they cost the roll-up least."""
+    sources = {id(each.source): each.source for each in told}
+    tails = {key: source.tail for key, source in sources.items()}
     lines = [
-        f"{time}\t{fact.lead_id}\t{fact.domain_id}\t{fact.kind.value}\t{fact.weight}\t{_detail(fact.detail)}{source.tail}"
-        for time, source, fact in told
+        f"{time}\t{lead_id}\t{domain_id}\t{kind.value}\t{weight}\t{_detail(detail)}{tails[id(source)]}"
+        for time, source, (lead_id, domain_id, kind, detail, weight) in told
     ]
     if lines:
         copy(conn, TIMED, ["".join(lines)])
