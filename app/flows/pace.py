@@ -42,8 +42,8 @@ def pace(runtime: Runtime, lease: Lease) -> Lease | None:
     if not tokens:
         give_back(runtime, lease)
         return None
-    spent = {each.receiver: tokens for each in bounds if each.left is not None}
-    return replace(lease, lead_ids=lease.lead_ids[:tokens], spent=spent or None)
+    by_day = tuple(each.receiver for each in bounds if each.left is not None)
+    return replace(lease, lead_ids=lease.lead_ids[:tokens], by_day=by_day)
 
 
 def give_back(runtime: Runtime, lease: Lease) -> None:
@@ -61,9 +61,11 @@ def _end_probe(conn: Connection, lease: Lease) -> None:
 def _put_together(conn: Connection, lease: Lease, limits: Mapping[str, Left]) -> bool:
     """Put the rest of a range into ranges by receiver, where leads with other limits are among the page's."""
     named = limits.keys() - {WHOLE}
-    if not named or lease.waits_for in named:
+    domains = named - receiver.RECEIVERS.keys()
+    if not named or lease.waits_for in domains or (lease.waits_for in named and not domains):
         return False
-    if receiver.sort(conn, lease.lead_ids, named).keys() <= {receiver.OTHERS}:
+    # A domain may have got a limit of its own since its leads were put together with others of its receiver.
+    if receiver.sort(conn, lease.lead_ids, named).keys() <= {receiver.OTHERS, lease.waits_for}:
         return False
     outbox.move_rest(conn, lease, receiver.sort(conn, outbox.read_rest(conn, lease), named))
     return True

@@ -225,7 +225,8 @@ def _write(
 ) -> list[handoff.HandOff] | None:
     if not outbox.hand_over(conn, page.lease, runtime.settings.lease, len(skipped)):
         return None
-    if page.lease.spent and not limit.spend(conn, page.sending.pool_id, page.lease.spent):
+    emails = dict.fromkeys(page.lease.by_day, len(letters))  # who is skipped counts for no day
+    if letters and emails and not limit.spend(conn, page.sending.pool_id, emails):
         raise DayUsedUp("other pages have used up the day's limit meanwhile")
     event.append(conn, page.source, skipped)
     capabilities = _provider(runtime, page.sending).capabilities

@@ -80,8 +80,6 @@ def _write(conn: Connection, lease: Lease, sending: Sending, source: Source, tal
     if _nothing_left_us(lease, tally):
         outbox.take_back(conn, lease, 0.0 if tally.pause else max(wait.seconds for wait in tally.later))
         handoff.settle(conn, tally.settled)
-        if lease.spent:
-            limit.give_back(conn, sending.pool_id, lease.spent)
     else:
         outbox.settle(conn, lease, tally.counts)
         handoff.settle(conn, tally.settled)
@@ -90,6 +88,9 @@ def _write(conn: Connection, lease: Lease, sending: Sending, source: Source, tal
             due = wait if tally.pause is None or wait.deferred else wait._replace(seconds=0.0)
             outbox.put_off(conn, lease.range_id, lead_ids, **due._asdict())
         event.append(conn, source, tally.facts)
+    never_left = sum(len(lead_ids) for wait, lead_ids in tally.later.items() if not wait.deferred)
+    if lease.by_day and never_left:  # their calls were not made: they will count when they are
+        limit.give_back(conn, sending.pool_id, dict.fromkeys(lease.by_day, never_left))
     _tell(conn, lease, sending, tally)
 
 

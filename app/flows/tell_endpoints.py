@@ -34,6 +34,7 @@ DEADLINE: Final = 15.0  # seconds for one: well below the minute after which ano
 POLL: Final = 0.5  # seconds after which what is new is looked for, while posts are under way
 PAUSES: Final = (5.0, 30.0, 120.0, 300.0, 900.0, 1800.0)  # seconds after each failure in a row; then
 LAST_PAUSE: Final = 3600.0
+LONGEST_REST: Final = 86_400.0  # seconds that an endpoint may ask for: with its day a post is tried once more, or given up
 DROPPED: Final = 1000  # posts in one transaction
 
 
@@ -156,7 +157,7 @@ def _settle(runtime: Runtime, due: Due, reply: Reply, took: float) -> int:
 
 def _fail(conn: Connection, due: Due, known: Endpoint, reply: Reply, result: Result) -> None:
     """Later again; and where the endpoint is gone, or took nothing for a day, never again, and its people are told."""
-    asked = reply.retry_in or 0.0
+    asked = min(reply.retry_in or 0.0, LONGEST_REST)
     pause = pause_after(due.tries)
     given_up = endpoint_post.failed(conn, due.id, result, max(pause, asked), asked=asked > pause)
     rest = 0.0 if known.waits else pause_after(known.failures + 1)  # what was under way beside it failed for the same

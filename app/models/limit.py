@@ -72,7 +72,7 @@ def set_limits(conn: Connection, pool_id: int, limits: Sequence[Limit]) -> None:
     values = {
         "pool_id": pool_id,
         "receivers": [each.receiver for each in kept],
-        "per_second": [None if each.per_second is None else float(each.per_second) for each in kept],  # not 1 beside 0.5
+        "per_second": [None if each.per_second is None else float(each.per_second) for each in kept],
         "bursts": [each.burst for each in kept],
         "per_day": [each.per_day for each in kept],
     }

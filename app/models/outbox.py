@@ -48,7 +48,7 @@ class Lease:
     pool_id: int | None = None  # the pool that they go through; None: the sender's first
     probe: bool = False  # it tries whether its pool's provider is back
     limited: bool = False  # the pool has limits
-    spent: Mapping[str, int] | None = None  # of limits by day, with the hand-over: receiver -> emails
+    by_day: tuple[str, ...] = ()  # receivers whose limits by day its emails count for, from the hand-over on
 
 
 class PageLead(NamedTuple):

@@ -38,6 +38,6 @@ def find(conn: Connection, lead_id: int, campaign_id: int) -> Unsubscribe | None
 
 
 def lock(conn: Connection, lead_id: int, campaign_id: int) -> Unsubscribe | None:
-    """The same, with the lead locked until the transaction ends."""
+    """The same; whoever else presses it for this lead waits until the transaction ends."""
     conn.execute(SQL.lock, {"lead_id": lead_id})
     return find(conn, lead_id, campaign_id)
