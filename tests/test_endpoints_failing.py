@@ -65,6 +65,12 @@ def test_a_time_beyond_the_day_is_cut_to_its_end(runtime: Runtime, built: World,
     (post,) = posts(runtime, endpoint_id)
     assert post.due_at is not None
     assert (post.due_at - post.created_at).total_seconds() == pytest.approx(DAY, abs=60)
+    reader.status = 500
+    pass_time(runtime, DAY + 60)
+    tell(runtime)
+    (post,) = posts(runtime, endpoint_id)
+    assert (post.state, len(reader.tries), line(runtime, endpoint_id).state) == ("given up", 2, "disabled")
+    assert open_alerts(runtime, built) == ["It took nothing for a day. Last: HTTP 500"]
 
 
 def test_what_is_not_taken_for_a_day_is_given_up_and_counted(runtime: Runtime, built: World, reader: Reader) -> None:

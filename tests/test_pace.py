@@ -13,13 +13,14 @@ from sqlalchemy import text
 
 from app.buckets import Bucket, Buckets, Taken
 from app.config import Settings
-from app.errors import Invalid
+from app.errors import Invalid, ProviderDown
 from app.flows import pace, send_range
+from app.mail import Accepted
 from app.models import limit, process
 from app.models.limit import Limit
 from app.runtime import Runtime
 from tests.peers import Peer, running_sink
-from tests.sending_world import later, launched, query, sums
+from tests.sending_world import later, launched, query, settle_with, sums
 from tests.world import World
 
 
@@ -164,6 +165,25 @@ def test_a_limit_that_is_added_later_sorts_what_was_sorted_before(runtime: Runti
     assert query(runtime, waiting) == [("google", 50), ("hotmail.com", 50)]
 
 
+def test_a_domain_that_gets_a_limit_of_its_own_later_leaves_its_receivers_part(runtime: Runtime, peer: Peer) -> None:
+    built = launched(runtime, peer, leads=100)
+    at_receivers(runtime, {"gmail.com": 50, "googlemail.com": 50})
+    set_limits(runtime, built, Limit("google", 0.001, 10))
+    key = f"millrace:pace:{built.pool_id}"
+    send_range.drain(runtime)
+    set_limits(runtime, built, Limit("google", 0.001, 100), Limit("gmail.com", 0.001, 5))
+    fill(runtime, f"{key}:google", f"{key}:gmail.com")
+    send_range.drain(runtime)
+    assert sent(runtime) == {"gmail.com": 5, "googlemail.com": 50}
+    waiting = "SELECT waits_for, sum(size - position) FROM outbox WHERE state = 'ready' GROUP BY 1"
+    assert query(runtime, waiting) == [("gmail.com", 45)]
+    set_limits(runtime, built, Limit("gmail.com", 0.001, 5))
+    send_range.drain(runtime)
+    set_limits(runtime, built, Limit("example.org", 0.001, 5))
+    send_range.drain(runtime)
+    assert sums(runtime, built.campaign_id) == {"sent": 100}
+
+
 def test_the_limit_of_all_emails_holds_for_each_receiver_too(runtime: Runtime, peer: Peer) -> None:
     built = launched(runtime, peer, leads=200)
     at_receivers(runtime, {"gmail.com": 50})
@@ -218,6 +238,34 @@ def test_what_never_left_us_uses_up_no_day(runtime: Runtime, peer: Peer) -> None
     later(runtime, 2000)
     send_range.drain(runtime)
     assert sums(runtime, built.campaign_id) == {"sent": 100}
+
+
+def test_what_half_of_a_page_could_not_be_handed_uses_up_no_day(runtime: Runtime, peer: Peer) -> None:
+    built = launched(runtime, peer, leads=100)
+    set_limits(runtime, built, Limit(per_day=100))
+    lease = send_range.claim(runtime)
+    assert lease is not None
+    lease = pace.pace(runtime, lease)
+    assert lease is not None
+    page = send_range.load(runtime, lease)
+    letters, skipped = send_range.compose_page(send_range.composer_of(runtime, page.sending), page)
+    handoffs = send_range.hand_over(runtime, page, letters, skipped)
+    assert handoffs is not None
+    settle_with(runtime, page, handoffs, [Accepted("ref")] * 50, ProviderDown("HTTP 429", passing=True))
+    assert query(runtime, "SELECT sum(spent) FROM pool_spent") == [(50,)]
+    later(runtime, 60)
+    send_range.drain(runtime)
+    assert sums(runtime, built.campaign_id) == {"sent": 100}
+
+
+def test_who_is_skipped_uses_up_no_day(runtime: Runtime, peer: Peer) -> None:
+    built = launched(runtime, peer, leads=100)
+    set_limits(runtime, built, Limit(per_day=60))
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE lead SET status = 'unsubscribed' WHERE id % 2 = 0"))
+    send_range.drain(runtime)
+    assert sums(runtime, built.campaign_id) == {"sent": 50, "skipped": 50}
+    assert query(runtime, "SELECT sum(spent) FROM pool_spent") == [(50,)]
 
 
 # -- By second ---------------------------------------------------------------------------------------------------------

@@ -86,6 +86,22 @@ def test_unsubscribing_twice_is_recorded_once_even_at_the_same_moment(runtime: R
     assert (len(suppressions), len(events)) == (1, 1)
 
 
+def test_a_complaint_that_is_read_at_the_same_moment_stops_nobody(runtime: Runtime, at: World, token: str) -> None:
+    press = threading.Thread(target=unsubscribe, args=(runtime, token))
+    with runtime.db.begin() as conn:
+        conn.execute(
+            text("INSERT INTO suppression (organisation_id, email, reason) VALUES (:id, :email, 'complained')"),
+            {"id": at.organisation_id, "email": "lead1@mail1.example.com"},
+        )
+        press.start()
+        while not conn.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one():
+            conn.execute(text("SELECT pg_sleep(0.01)"))
+        suppress(conn, at.organisation_id, ["lead1@mail1.example.com"], "complained")  # then its lead is closed
+    press.join()
+    statuses, suppressions, events = facts(runtime)
+    assert (statuses[0], suppressions[0][1], len(events)) == (("unsubscribed",), "complained", 1)
+
+
 def test_a_forged_token_is_nobodys(runtime: Runtime, token: str) -> None:
     for forged in ("", "x", token[:-1], token[:-1] + ("A" if token[-1] != "A" else "B"), token + "A"):
         with pytest.raises(NotFound):

@@ -34,7 +34,7 @@ DEADLINE: Final = 15.0  # seconds for one: well below the minute after which ano
 POLL: Final = 0.5  # seconds after which what is new is looked for, while posts are under way
 PAUSES: Final = (5.0, 30.0, 120.0, 300.0, 900.0, 1800.0)  # seconds after each failure in a row; then
 LAST_PAUSE: Final = 3600.0
-LONGEST_REST: Final = 86_400.0  # seconds that an endpoint may ask for: with its day a post is tried once more, or given up
+LONGEST_REST: Final = 86_400.0  # seconds that an endpoint may ask for: a post is tried at its day's end all the same
 DROPPED: Final = 1000  # posts in one transaction
 
 
