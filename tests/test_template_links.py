@@ -81,6 +81,7 @@ def test_a_link_is_tracked_wherever_it_stands(html: str) -> None:
         '<img src="https://a.example.com/a.png" alt="">',
         '<link href="https://a.example.com/a.css">',
         '<a href="https:///nowhere">x</a><a href="https://[::1">y</a>',
+        '<a href="https://b\u00fccher..example/">x</a><a href="https://xn--\u00fc.example/">y</a>',
         '<!-- <a href="https://a.example.com/">x</a> -->',
         '<a href="{% if lead.points %}https://a.example.com/{% endif %}">x</a>',
         '<a title="https://a.example.com/">x</a>',

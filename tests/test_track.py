@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -215,6 +216,19 @@ def test_a_link_leads_where_it_was_written_to_and_nowhere_else(house: House) -> 
     assert door.open(house.token(0), None)
     door.drain()
     assert sorted(house.rows("SELECT position FROM hit")) == [(-1,), (0,), (1,)]
+
+
+def test_a_link_to_no_host_that_there_is_stops_no_hit_from_being_written(house: House) -> None:
+    house.rows("UPDATE link SET url = 'https://b\u00fccher..example/\u00e4' WHERE position = 1 RETURNING id")
+    door = Door(house.runtime)
+    assert door.follow(house.token(0), 2, None) == "https://shop.example.com/b"
+    until = time.monotonic() + 10
+    for hits in (1, 2):  # links are read ahead after the first
+        while house.rows("SELECT count(*) FROM hit") != [(hits,)] and time.monotonic() < until:
+            time.sleep(0.05)
+        assert door.waiting == 0
+        assert door.follow(house.token(0), 1, None) == "https://b%C3%BCcher..example/%C3%A4"
+    door.drain()
 
 
 def take(house: House, events: list[dict[str, object]], repeat: int = 1) -> None:

@@ -185,21 +185,22 @@ class Door:
         try:
             with self.runtime.db.begin() as conn:
                 found = track.find_recent_links(conn, self._ahead, MOST_CAMPAIGNS)
+            for campaign_id, urls in found.items():
+                if campaign_id not in self._links:
+                    self._remember(campaign_id, urls)
         except Exception as error:  # as above; whoever is asked for reads its links then
             log.warning("links are not read ahead: %s", error)
             return
         self._ahead = 10 * AHEAD_EVERY
-        for campaign_id, urls in found.items():
-            if campaign_id not in self._links:
-                self._remember(campaign_id, urls)
 
 
 def as_header(url: str) -> str:
-    """A link's address as a Location header has it: ASCII, and nothing that would end the header."""
-    parts = urlsplit(url)
+    """A link's address as a Location header has it: ASCII, and nothing that would end the header. Never raises."""
     try:
-        host = parts.netloc.encode("ascii").decode()
-    except UnicodeEncodeError:
-        name, colon, port = parts.netloc.partition(":")
-        host = name.encode("idna").decode() + colon + port
-    return quote(parts._replace(netloc=host).geturl(), safe="!#$%&'()*+,/:;=?@[]~")
+        parts = urlsplit(url)
+        if not parts.netloc.isascii():
+            name, colon, port = parts.netloc.partition(":")
+            url = parts._replace(netloc=name.encode("idna").decode() + colon + port).geturl()
+    except ValueError:  # it leads to no host that there is, and says so to who follows it
+        pass
+    return quote(url, safe="!#$%&'()*+,/:;=?@[]~")

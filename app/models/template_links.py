@@ -108,7 +108,8 @@ def _trackable(raw: str) -> str | None:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError:
+        (parts.hostname or "").encode("ascii" if parts.netloc.isascii() else "idna")
+    except ValueError:  # also where the host's name is none in any alphabet
         return None
     return url if parts.hostname and "\\" not in parts.netloc else None
 
