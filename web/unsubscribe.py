@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, make_response, render_template, request
+from flask import Blueprint, Response, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as Redirect
 
 from app.flows import unsubscribe
 from app.flows.unsubscribe import View
@@ -28,10 +29,13 @@ def act(token: str) -> Response:
 
 
 @blueprint.post("/u/<token>/tracking")
-def track(token: str) -> Response:
-    """Whether opens and clicks of this lead are recorded: `wanted` is 1 or 0."""
+def track(token: str) -> Redirect:
+    """Whether opens and clicks of this lead are recorded: `wanted` is 1 or 0.
+
+    Back to the page itself, so that a reload asks it again and its buttons do what they say.
+    """
     unsubscribe.set_tracking(runtime(), token, wanted=request.form.get("wanted") == "1")
-    return _page(token, unsubscribe.look(runtime(), token))
+    return redirect(url_for("unsubscribe.ask", token=token), 303)
 
 
 def _page(token: str, view: View) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -87,12 +89,22 @@ def test_a_lead_can_ask_not_to_be_tracked_and_change_their_mind(
     client: FlaskClient, runtime: Runtime, link: str
 ) -> None:
     assert "Do not track me" in client.get(link).text
-    page = client.post(f"{link}/tracking", data={"wanted": "0"})
-    assert (page.status_code, "Record it again" in page.text) == (200, True)
+    page = client.post(f"{link}/tracking", data={"wanted": "0"}, follow_redirects=True)
+    assert (page.status_code, "Track me again" in page.text) == (200, True)
     assert not tracked(runtime)
     assert status(runtime) == "active"  # and mail goes on
     client.post(f"{link}/tracking", data={"wanted": "1"})
     assert tracked(runtime)
+
+
+def test_who_asked_not_to_be_tracked_can_still_unsubscribe_from_the_page_that_answers(
+    client: FlaskClient, runtime: Runtime, link: str
+) -> None:
+    page = client.post(f"{link}/tracking", data={"wanted": "0"}, follow_redirects=True)
+    assert page.request.path == link  # a reload asks this page again
+    (action,) = set(re.findall(r'<form method="post" action="([^"]+)"', page.text)) - {f"{link}/tracking"}
+    assert "You are unsubscribed" in client.post(action, data={"List-Unsubscribe": "One-Click"}).text
+    assert status(runtime) == "unsubscribed"
 
 
 def test_nobody_else_can_say_so_and_looking_says_nothing(client: FlaskClient, runtime: Runtime, link: str) -> None:
