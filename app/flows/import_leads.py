@@ -164,13 +164,16 @@ def _run(db: Database, job: Job, source: Source, on_progress: OnProgress, stoppi
     done = job.progress
     try:
         shape, names = _columns(db, job, source)
+        stopped = False
         with closing(merge_leads.merge(db, job, shape, names, source)) as batches:
             for done in batches:
                 on_progress(done, job.file_bytes)
-                if stopping():
-                    _end(db, job, lead_import.put_back)
-                    return
-        _end(db, job, lead_import.finish, done)
+                if stopped := stopping():
+                    break
+        if stopped:
+            _end(db, job, lead_import.put_back)
+        else:
+            _end(db, job, lead_import.finish, done)
     except LeaseLost as error:
         log.warning("import %s: %s", job.id, error)
     except Invalid as error:

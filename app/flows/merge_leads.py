@@ -1,4 +1,6 @@
-"""The rows of one file merged into the leads, batch by batch: while the database merges one, the next is read."""
+"""The rows of one file merged into the leads, batch by batch: while one is merged, the next is put into the database by
+another connection, and the one after it is read.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,10 @@ LONGEST_CELL = 2_000  # characters that a reject keeps of each cell
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A block, ready to be merged."""
+    """A block, ready to be merged: its leads as COPY's lines."""
 
-    leads: Leads
+    lines: str
+    repeated: int
     rejects: Sequence[Reject]
     rows: int
     end: Position
@@ -44,20 +47,20 @@ def merge(
 ) -> Generator[Progress, None, None]:
     """Merges what lies behind the job's checkpoint; gives the progress after each batch that was committed.
 
-    Raises LeaseLost when somebody else has taken the import over: nothing more of ours is committed then.
+    Raises LeaseLost when somebody else has taken the import over: nothing more of ours is committed then. Who closes it
+    early waits for a batch under way, which is committed or not.
     """
     done = job.progress
     start = Position(done.bytes_read, done.lines_read + 1) if done.bytes_read else _first_row(shape)
     work = _Work(db, job, shape, names)
-    with ThreadPoolExecutor(1, thread_name_prefix="merge") as hand:
+    with ThreadPoolExecutor(2, thread_name_prefix="merge") as hands:
         pending: Future[Progress] | None = None
         if done.bytes_read:
             work.recall(source, start)
         for block in read_blocks(source(start.bytes), shape, start):
-            batch = work.prepare(block)
-            if pending is not None:
-                yield pending.result()
-            pending = hand.submit(work.commit, batch)
+            before, pending = pending, hands.submit(work.commit, work.prepare(block), pending)
+            if before is not None:
+                yield before.result()
         if pending is not None:
             yield pending.result()
 
@@ -82,16 +85,16 @@ class _Work:
     def prepare(self, block: Block) -> Batch:
         """Reads a block's records as leads."""
         leads, rejects = self._leads(block)
+        self._number(leads)
         rows = len(block.records) + len(block.rejects)
-        return Batch(leads, [*block.rejects, *rejects], rows, block.end)
+        return Batch(leads.lines(self.domains), leads.repeated, [*block.rejects, *rejects], rows, block.end)
 
-    def commit(self, batch: Batch) -> Progress:
-        """Merges a batch, once, and gives the progress with it."""
-        self._number(batch.leads)
+    def commit(self, batch: Batch, before: Future[Progress] | None) -> Progress:
+        """Merges a batch, once, after the one `before` it, and gives the progress with it. Raises what that one did."""
         for left in reversed(range(TRIES)):
             try:
                 with self.db.begin() as conn:
-                    merged, progress = self._merge(conn, batch)
+                    merged, progress = self._merge(conn, batch, before)
                 break
             except DBAPIError as error:
                 if not left or getattr(error.orig, "sqlstate", None) not in AGAIN:
@@ -134,12 +137,14 @@ class _Work:
             with self.db.begin() as conn:
                 self.domains |= lead.number_domains(conn, unknown)
 
-    def _merge(self, conn: Connection, batch: Batch) -> tuple[lead.Merged, Progress]:
+    def _merge(self, conn: Connection, batch: Batch, before: Future[Progress] | None) -> tuple[lead.Merged, Progress]:
         lead_import.do_not_wait(conn)
+        if batch.lines:
+            lead.stage(conn, [batch.lines])
+        if before is not None:
+            before.result()  # committed: from here on this transaction sees its leads, and nobody holds the import
         lead_import.hold(conn, self.job, self.progress)
-        merged = lead.NOTHING
-        if batch.leads.emails:
-            merged = lead.merge(conn, self.job.organisation_id, [batch.leads.lines(self.domains)])
+        merged = lead.merge_staged(conn, self.job.organisation_id) if batch.lines else lead.NOTHING
         if batch.rejects:
             lead_import.add_rejects(conn, self.job, [_kept(reject) for reject in batch.rejects])
         progress = self._count(batch, merged)
@@ -156,7 +161,7 @@ class _Work:
             added=done.added + len(merged.added),
             updated=done.updated + updated,
             unchanged=done.unchanged + unchanged,
-            repeated=done.repeated + repeated + batch.leads.repeated,
+            repeated=done.repeated + repeated + batch.repeated,
             rejected=done.rejected + len(batch.rejects),
         )
 

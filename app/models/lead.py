@@ -180,8 +180,18 @@ def merge(conn: Connection, organisation_id: int, lines: Iterable[str]) -> Merge
     where nothing differs nothing is written. The status of a lead that exists is never touched.
     Raises IntegrityError when somebody else adds one of the addresses at the same moment: roll back and do it again.
     """
-    conn.execute(SQL.plan_by_index)
+    stage(conn, lines)
+    return merge_staged(conn, organisation_id)
+
+
+def stage(conn: Connection, lines: Iterable[str]) -> None:
+    """The first half of `merge`, which concerns nobody else: the batch is put where its transaction alone sees it."""
     conn.execute(SQL.create_incoming)
     copy(conn, "incoming (email, domain_id, time_zone, attributes)", lines)
+
+
+def merge_staged(conn: Connection, organisation_id: int) -> Merged:
+    """The second half: merges what this transaction has staged."""
+    conn.execute(SQL.plan_by_index)
     row = conn.execute(SQL.merge_incoming, {"organisation_id": organisation_id}).one()
     return Merged(row.added or (), row.changed or (), row.same or ())
