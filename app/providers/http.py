@@ -20,7 +20,7 @@ import httpcore
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure
 from app.providers.halving import CallRefused
-from app.providers.public import CONNECT, Resolve
+from app.providers.public import CONNECT, Resolve, in_words
 
 IDLE = 4.0  # seconds: below the five after which many servers hang up, for a reply lost to that race is unknowable
 REPLY = 1 << 20  # bytes of a reply that are read
@@ -95,10 +95,9 @@ class Http:
             answer = _read(response)
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
             line.connection.close()
-            what = f"{type(error).__name__}: {error}".rstrip(": ")
             if line.wire.written:
-                raise ProviderUnsure(f"The call was made and its reply was lost ({what}).") from error
-            raise ProviderDown(f"The provider could not be reached ({what}).") from error
+                raise ProviderUnsure(f"The call was made and its reply was lost: {in_words(error)}.") from error
+            raise ProviderDown(f"The provider could not be reached: {in_words(error)}.") from error
         except BaseException:
             line.connection.close()
             raise

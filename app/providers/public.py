@@ -7,6 +7,7 @@ special-purpose addresses (RFC 6890), RFC 6052 and RFC 8215 for NAT64.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -64,7 +65,7 @@ def resolve_public(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise ProviderDown(f"The host {host} cannot be found ({type(error).__name__}: {error}).") from error
+        raise ProviderDown(f"The host {host} cannot be found: {in_words(error)}.") from error
     addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
     inside = next((each for each in addresses if not is_public(each)), None)
     if inside is not None or not addresses:
@@ -73,6 +74,12 @@ def resolve_public(host: str, port: int) -> list[str]:
             "naming the host in MILLRACE_PRIVATE_PROVIDERS."
         )
     return addresses
+
+
+def in_words(error: Exception) -> str:
+    """What an error says, without numbers and Python's names, for people to read: "Connection refused"."""
+    said = re.sub(r"^\[(Errno -?\d+|SSL: \w+)\] | \(_ssl\.c:\d+\)$", "", str(error)).rstrip(". ")
+    return said or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).capitalize()
 
 
 def is_public(written: str) -> bool:

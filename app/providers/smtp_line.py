@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs
-from app.providers.public import CONNECT, Resolve, connect
+from app.providers.public import CONNECT, Resolve, connect, in_words
 
 IDLE = 30.0  # seconds that an unused connection is trusted to be open still
 REPLY_LINE = 2048  # bytes; RFC 5321 allows 512, real servers say more
@@ -204,7 +204,7 @@ def _meaning(error: OSError) -> ProviderError:
         case smtplib.SMTPException():
             return ProviderRefusesUs(f"The server lacks what this pool asks for: {error}")
         case _:
-            return ProviderDown(f"The server could not be reached ({type(error).__name__}: {error}).")
+            return ProviderDown(f"The server could not be reached: {in_words(error)}.")
 
 
 def _left(until: float) -> float:
