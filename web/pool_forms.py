@@ -8,6 +8,7 @@ from typing import Any
 from wtforms import EmailField, IntegerField, PasswordField, SelectField, StringField
 from wtforms.validators import InputRequired
 
+from app.errors import Fault, Invalid
 from app.providers.forms import Field, Kind
 from web.forms import Form, choices
 
@@ -38,6 +39,23 @@ class AccountForm(Form):
     def values(self, kind: Kind) -> dict[str, str]:
         """What was typed into the kind's own fields."""
         return {field.name: self[field.name].data or "" for field in kind.fields}
+
+    def blame(self, invalid: Invalid) -> None:
+        """As every form, but what is wrong with a URL that was made of fields is said at the field it came from."""
+        super().blame(Invalid([Fault(self._origin(each), each.message) for each in invalid.faults]))
+
+    def _origin(self, fault: Fault) -> str:
+        if fault.pointer != "url" or "url" in self:
+            return fault.pointer
+        if "The host" in fault.message:
+            return "host" if "host" in self else "gateway"
+        return "more" if "more" in self and self["more"].data else fault.pointer
+
+    def ask_again(self) -> None:
+        """Secrets that were typed are not sent back, so the form says that they are missing."""
+        for field in self:
+            if isinstance(field, PasswordField) and field.data and not field.errors:
+                field.errors = ["Enter it again: what is secret is not sent back."]
 
 
 def account_form(kind: Kind, known: Mapping[str, Any] | None = None) -> AccountForm:

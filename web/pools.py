@@ -46,6 +46,7 @@ def new() -> Page:
                 return redirect(url_for("pools.show", pool_id=pool_id))
         except Invalid as invalid:
             form.blame(invalid)
+        form.ask_again()
     return render_template("pools/edit.html", form=form, kind=chosen, pool=None), status
 
 
@@ -64,6 +65,7 @@ def edit(pool_id: int) -> Page:
                 return redirect(url_for("pools.show", pool_id=pool_id))
         except Invalid as invalid:
             form.blame(invalid)
+        form.ask_again()
     return render_template("pools/edit.html", form=form, kind=kind, pool=pool), status
 
 
@@ -153,6 +155,7 @@ def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
     pool, door = _line(pool_id)
     senders = _offer(test, pool_id)
     secret.secret.flags.plain = True
+    address = pools.webhook_address(runtime(), door.token, pool.provider)
     with runtime().db.begin() as conn:
         limits = limit.list_limits(conn, pool_id)
         left = {each.receiver: each.left for each in limit.find_left(conn, pool_id)}
@@ -169,7 +172,8 @@ def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
         test=test,
         setup=SETUPS.get(pool.provider),
         speaking=WEBHOOKS,
-        address=pools.webhook_address(runtime(), door.token, pool.provider),
+        address=address,
+        reachable=address.startswith("https://") or pool.provider == "sink",
     )
 
 

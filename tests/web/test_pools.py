@@ -61,6 +61,9 @@ TYPED: dict[str, tuple[dict[str, str], str]] = {
 }
 
 
+PLACES = ("url", "gateway", "host")  # the field that says where a pool is reached, of the form's own
+
+
 @pytest.fixture(autouse=True)
 def resolver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names of the internet are public ones, and nobody is asked for them."""
@@ -72,6 +75,12 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> None:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("9.9.9.9", port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+def fault_of(page: str, field: str) -> str:
+    """What stands beside a field of a form that was refused."""
+    found = re.search(rf'id="{field}-fault">([^<]*)<', page)
+    return found[1] if found else ""
 
 
 @pytest.fixture
@@ -194,9 +203,16 @@ def test_nobody_but_the_operator_adds_a_pool_at_a_private_address(
     form = {"name": "Inside", "batch": "50", **typed}
     response = ann.post(f"/pools/new?kind={kind}", form)
     assert response.status_code == 422
-    assert "MILLRACE_PRIVATE_PROVIDERS" in response.text
+    assert "MILLRACE_PRIVATE_PROVIDERS" in fault_of(response.text, next(each for each in PLACES if each in typed))
     allow(runtime, "*")
     assert ann.post(f"/pools/new?kind={kind}", form).status_code == 302
+
+
+def test_a_form_that_was_refused_says_that_its_secrets_must_be_entered_again(ann: Visit) -> None:
+    form = {"name": "", "batch": "50", "region": "api.sendgrid.com", "key": "SG.canary"}
+    page = ann.post("/pools/new?kind=sendgrid", form).text
+    assert fault_of(page, "key").startswith("Enter it again")
+    assert "canary" not in page
 
 
 def test_a_name_that_turns_private_after_it_was_saved_is_not_connected_to(
