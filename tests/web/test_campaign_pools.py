@@ -40,7 +40,7 @@ def test_a_campaign_that_went_through_two_pools_says_how_many_by_which(
             pool.pause(conn, lease.pool_id or 0, "HTTP 401: the key was revoked.")
         page = words(ann.get(f"/campaigns/{campaign_id}").get_data(as_text=True))
         assert "HTTP 401: the key was revoked. Meanwhile this campaign goes through “Reserve”." in page
-        assert "Reserve, while it does not send" in page
+        assert "“Reserve” while that one is down" in page
         send_range.drain(runtime)
         facts = words(ann.get(f"/campaigns/{campaign_id}/facts").get_data(as_text=True))
     assert "By pool Went through Emails Sent Refused Failed Reserve 4 4 0 0 Marketing 2 2 0 0" in facts

@@ -27,7 +27,10 @@ function unsay() {
   document.querySelector("#notices .notice[data-said]")?.remove();
 }
 
-document.addEventListener("DOMContentLoaded", () => writeTimes(document));
+document.addEventListener("DOMContentLoaded", () => {
+  writeTimes(document);
+  document.querySelector("main [aria-invalid=true]")?.focus(); // of a form that was refused: what is to be mended first
+});
 document.addEventListener("htmx:load", (event) => writeTimes(event.detail.elt));
 
 document.addEventListener("submit", (event) => {
