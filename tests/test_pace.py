@@ -119,6 +119,25 @@ def test_a_changed_limit_acts_at_once(runtime: Runtime, peer: Peer) -> None:
     assert sums(runtime, built.campaign_id) == {"sent": 300}
 
 
+def test_a_limit_that_is_changed_while_a_page_asks_is_not_used_up_by_the_one_before(
+    runtime: Runtime, peer: Peer
+) -> None:
+    built = launched(runtime, peer, leads=300)
+    set_limits(runtime, built, Limit(per_second=0.0001, burst=10))
+    take = runtime.buckets.take
+
+    def mending(wanted: int, buckets: Sequence[Bucket], takers: Callable[[], int]) -> Taken:
+        taken = take(wanted, buckets, takers)
+        set_limits(runtime, built, Limit(per_second=1000.0, burst=1000))
+        fill(runtime, f"millrace:pace:{built.pool_id}:")
+        runtime.buckets.take = take  # type: ignore[method-assign]
+        return taken
+
+    runtime.buckets.take = mending  # type: ignore[method-assign]
+    send_range.drain(runtime)
+    assert sums(runtime, built.campaign_id) == {"sent": 300}
+
+
 def test_another_pools_limit_holds_nobody_up(runtime: Runtime, peer: Peer) -> None:
     slow, well = launched(runtime, peer, leads=100), launched(runtime, peer, leads=100)
     set_limits(runtime, slow, Limit(per_second=0.01, burst=10))

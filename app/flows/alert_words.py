@@ -76,7 +76,7 @@ def _name(notice: Notice) -> str:
 def _address(notice: Notice, base_url: str) -> str:
     if notice.endpoint_id:
         return f"{base_url}/endpoints/{notice.endpoint_id}"
-    return f"{base_url}/campaigns/{notice.campaign_id}" if notice.campaign_id else f"{base_url}/senders"
+    return f"{base_url}/campaigns/{notice.campaign_id}" if notice.campaign_id else f"{base_url}/pools/{notice.pool_id}"
 
 
 def _times(times: int) -> str:

@@ -38,7 +38,7 @@ def pace(runtime: Runtime, lease: Lease) -> Lease | None:
     tokens, waits = _take(runtime, lease, bounds)
     if waits:
         with runtime.db.begin() as conn:
-            limit.wait(conn, lease.pool_id, waits)
+            limit.wait(conn, lease.pool_id, [(each, waits[each.receiver]) for each in bounds if each.receiver in waits])
     if not tokens:
         give_back(runtime, lease)
         return None

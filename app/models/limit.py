@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection
@@ -39,13 +40,17 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A limit and what is left of its day (None: it has no daily limit); `frees_in` seconds some more is."""
+    """A limit and what is left of its day (None: it has no daily limit); `frees_in` seconds some more is.
+
+    `changed_at` tells it from the one that takes its place when somebody changes it.
+    """
 
     receiver: str
     per_second: float | None
     burst: int
     left: int | None
     frees_in: float
+    changed_at: datetime
 
 
 def name_of(receiver: str) -> str:
@@ -103,10 +108,11 @@ def give_back(conn: Connection, pool_id: int, emails: Mapping[str, int]) -> None
     conn.execute(SQL.give_back, values)
 
 
-def wait(conn: Connection, pool_id: int, waits: Mapping[str, float]) -> None:
-    """These limits are used up: claim nothing for them for so many seconds, receiver -> seconds."""
-    for receiver in sorted(waits):
-        conn.execute(SQL.wait, {"pool_id": pool_id, "receiver": receiver, "seconds": waits[receiver]})
+def wait(conn: Connection, pool_id: int, waits: Sequence[tuple[Left, float]]) -> None:
+    """These limits are used up: claim nothing for them for so many seconds. One that was changed meanwhile is not."""
+    for each, seconds in sorted(waits, key=lambda wait: wait[0].receiver):
+        values = {"receiver": each.receiver, "changed_at": each.changed_at}
+        conn.execute(SQL.wait, {"pool_id": pool_id, "seconds": seconds} | values)
 
 
 def forget_spent(conn: Connection) -> None:

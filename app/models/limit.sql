@@ -26,7 +26,8 @@ SELECT :pool_id, given.receiver, given.per_second, given.burst, given.per_day
 -- name: find_left
 SELECT pool_limit.receiver, per_second, burst,
        CASE WHEN per_day IS NOT NULL THEN greatest(per_day - coalesce(day.spent, 0), 0) END AS left,
-       coalesce(extract(epoch FROM day.first + interval '24 hours 10 minutes' - now()), 0)::float8 AS frees_in
+       coalesce(extract(epoch FROM day.first + interval '24 hours 10 minutes' - now()), 0)::float8 AS frees_in,
+       changed_at
   FROM pool_limit
   LEFT JOIN LATERAL (
            SELECT CAST(sum(spent) AS integer) AS spent, min(slot) FILTER (WHERE spent > 0) AS first
@@ -91,6 +92,7 @@ UPDATE pool_limit
    SET paced_until = now() + make_interval(secs => :seconds)
  WHERE pool_id = :pool_id
    AND receiver = :receiver
+   AND changed_at = :changed_at
 
 -- name: forget_spent
 DELETE FROM pool_spent

@@ -75,6 +75,7 @@ UNDO = """
 DROP TABLE webhook_retention;
 DROP INDEX webhook_unmatched;
 ALTER TABLE webhook DROP COLUMN again, DROP COLUMN events;
+DELETE FROM alert WHERE kind = 'blocked';
 DROP TABLE campaign_blocked;
 DROP TABLE soft_bounce;
 DROP TABLE suppression_removed;

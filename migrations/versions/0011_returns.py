@@ -30,4 +30,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DELETE FROM alert WHERE kind = 'mailbox_failed'")
     op.execute("DROP TABLE pool_mailbox")
