@@ -40,7 +40,7 @@ MEANINGS: Final[Mapping[str, str]] = {
 }
 PAST: Final = {  # what the buttons did
     "disable": "It is told nothing until it is enabled. What it would hear is kept for a week.",
-    "enable": "It is told again, and of all that was kept.",
+    "enable": "The endpoint is told again, also of what was kept meanwhile.",
 }
 
 

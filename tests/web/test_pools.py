@@ -483,7 +483,7 @@ def test_an_admin_sees_where_webhooks_go_and_writes_their_secret(runtime: Runtim
     with runtime.db.begin() as conn:
         arrived = Arrivals(datetime.now(UTC), datetime.now(UTC), [0, 998, 0, 2], 1000, 0, 0, 0)
         webhook.note_arrivals(conn, pool_id, arrived)
-    page = ann.get("/senders").text
+    page = ann.get(f"/pools/{pool_id}").text
     assert "Half come within 2 s of the call, 99.9 % within 8 s." in page
     assert "15 min of silence" in page
 
