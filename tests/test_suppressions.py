@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import BytesIO
@@ -228,6 +229,22 @@ def test_a_large_file_is_read_in_pieces(runtime: Runtime, at: World) -> None:
     done, _ = read(runtime, at, file)
     assert done == Imported(rows=60_001, added=60_000)
     assert done.known == 1
+
+
+def test_a_list_that_is_read_beside_a_file_of_leads_is_read_whole(runtime: Runtime, at: World) -> None:
+    done: list[Imported] = []
+    file = f"email,reason\n{ADA},bounced\n{BO},bounced\n"
+    reading = threading.Thread(target=lambda: done.append(read(runtime, at, file)[0]))
+    change = text("UPDATE lead SET updated_at = now() WHERE email = :email")
+    with runtime.db.begin() as conn:
+        conn.execute(change, {"email": BO})
+        reading.start()
+        while not conn.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one():
+            conn.execute(text("SELECT pg_sleep(0.01)"))
+        conn.execute(change, {"email": ADA})  # each waits for the other now: who waits longest is ended
+    reading.join()
+    assert done == [Imported(rows=2, added=2)]
+    assert statuses(runtime) == ["invalid", "invalid"]
 
 
 # -- Commands ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import BinaryIO, Final
 
+from sqlalchemy.exc import DBAPIError
+
 from app.addresses import match_plain, read_address
 from app.errors import Invalid
 from app.flows.csv_shape import HEAD, Shape, find_shape
@@ -23,6 +25,8 @@ from app.runtime import Runtime
 
 CHUNK: Final = 1 << 18  # bytes: some 8,000 rows in a transaction
 LONGEST: Final = 200  # characters of a source
+TRIES: Final = 5
+DEADLOCK: Final = "40P01"
 
 # How the header's cells are called in our own export, and in what providers let their customers download.
 COLUMNS: Final[Mapping[str, frozenset[str]]] = {
@@ -90,13 +94,24 @@ def import_file(
     done = Imported()
     for block in _blocks(shape, head, stream):
         entries, rejects = rows.read(block)
-        with runtime.db.begin() as conn:
-            done.added += suppress_each(conn, organisation_id, entries, user_id=options.user_id)
+        done.added += _suppress(runtime, organisation_id, entries, options.user_id)
         done.rows += len(block.records) + len(block.rejects)
         done.rejected += len(rejects)
         for reject in rejects:
             on_reject(reject)
     return done
+
+
+def _suppress(runtime: Runtime, organisation_id: int, entries: Sequence[Entry], user_id: int | None) -> int:
+    """A block's addresses; again where PostgreSQL ended it: a file of leads may change the same ones, the last first."""
+    for left in reversed(range(TRIES)):
+        try:
+            with runtime.db.begin() as conn:
+                return suppress_each(conn, organisation_id, entries, user_id=user_id)
+        except DBAPIError as error:
+            if not left or getattr(error.orig, "sqlstate", None) != DEADLOCK:
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def _blocks(shape: Shape, head: bytes, stream: BinaryIO) -> Iterator[Block]:

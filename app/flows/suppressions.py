@@ -88,11 +88,12 @@ def remove(
         if not consent and needs_consent(conn, organisation_id, row):
             raise Invalid.one("consent", CONSENT)
         found = [row.email]
+        # In the order of who reads webhooks: what is counted of bounces, the suppression, the lead.
+        bounce.forget(conn, lead.find_ids(conn, organisation_id, found))
         if not suppressions.remove(
             conn, organisation_id, found, sender_id=sender_id, reason=row.reason, user_id=user_id
         ):
             raise Conflict("It has changed since you looked: look again.")
-        bounce.forget(conn, lead.find_ids(conn, organisation_id, found))
         if sender_id == EVERYBODY:
             suppressions.reopen_leads(conn, organisation_id, found, ["invalid", "unsubscribed"])
 
