@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from app.flows import endpoints, tell_endpoints
 from app.mail import Kind
-from app.models import alert, news
+from app.models import alert, endpoint_post, news
+from app.models.endpoint_post import Result
 from app.runtime import Runtime
 from tests.endpoint_readers import Reader, reading
 from tests.endpoint_world import add, happen, kept, line, pass_time, posts, tell, told
@@ -178,6 +179,22 @@ def test_old_posts_are_dropped_and_what_still_waited_is_counted(runtime: Runtime
     assert tell_endpoints.tidy(runtime) == 2
     found = line(runtime, endpoint_id)
     assert (found.told, found.dropped, found.waiting_events) == (1, 2, 0)
+
+
+def test_an_old_post_that_is_being_tried_is_not_dropped_under_who_tries_it(
+    runtime: Runtime, built: World, reader: Reader
+) -> None:
+    endpoint_id = add(runtime, built, reader)
+    happen(runtime, built, 2)
+    tell_endpoints.make_posts(runtime)
+    pass_time(runtime, (news.KEPT + 1) * DAY, ageing=True)
+    with runtime.db.begin() as conn:
+        [tried] = endpoint_post.claim(conn, 1)
+    assert tell_endpoints.tidy(runtime) == 0
+    with runtime.db.begin() as conn:
+        assert endpoint_post.took(conn, tried.id, Result(200, "thanks", 0.1)) == 2
+    assert tell_endpoints.tidy(runtime) == 1
+    assert line(runtime, endpoint_id).dropped == 0
 
 
 def test_who_is_disabled_for_longer_than_posts_are_kept_listens_no_more(

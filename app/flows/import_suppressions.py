@@ -103,7 +103,7 @@ def import_file(
 
 
 def _suppress(runtime: Runtime, organisation_id: int, entries: Sequence[Entry], user_id: int | None) -> int:
-    """A block's addresses; again where PostgreSQL ended it: a file of leads may change the same ones, the last first."""
+    """A block's addresses; again where PostgreSQL ended it: a file of leads may change the same ones, last first."""
     for left in reversed(range(TRIES)):
         try:
             with runtime.db.begin() as conn:

@@ -138,12 +138,14 @@ SELECT id, key, test, events, created_at, due_at, tries, tried_at, done_at, give
  ORDER BY id DESC
  LIMIT :limit
 
--- What is older than is kept; of what still waited, as it does for a disabled endpoint, the events are counted.
+-- What is older than is kept; of what still waited, as it does for a disabled endpoint, the events are counted. Not what
+-- is being tried: who settles that has locked its endpoint, and then wants the post.
 -- name: drop_old
 WITH old AS (
     SELECT id
       FROM endpoint_post
      WHERE created_at < now() - make_interval(days => :days)
+       AND (trying_until IS NULL OR trying_until <= now())
      ORDER BY id
      LIMIT :most
        FOR UPDATE SKIP LOCKED
