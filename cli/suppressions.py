@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from app.errors import Invalid
 from app.flows import suppressions as entering
 from app.flows.import_suppressions import Options, import_file
 from app.flows.read_csv import Reject
@@ -42,7 +43,8 @@ def add(addresses: tuple[str, ...], note: str, sender_id: int | None, organisati
         ours = organisation_of(runtime, organisation)
         whom = _sender(runtime, ours, sender_id)
         added = entering.add(runtime, ours, addresses, sender_id=whom, note=note or "by command")
-    click.echo(f"{added:,} addresses are suppressed now; {len(addresses) - added:,} were already.")
+    now = "address is" if added == 1 else "addresses are"
+    click.echo(f"{added:,} {now} suppressed now; {len(addresses) - added:,} were already.")
 
 
 @suppressions.command("remove")
@@ -55,7 +57,12 @@ def remove(addresses: tuple[str, ...], consented: bool, sender_id: int | None, o
     with runtime_of_command() as runtime:
         ours = organisation_of(runtime, organisation)
         for address in addresses:
-            entering.remove(runtime, ours, address, sender_id=sender_id or EVERYBODY, consent=consented)
+            try:
+                entering.remove(runtime, ours, address, sender_id=sender_id or EVERYBODY, consent=consented)
+            except Invalid as invalid:
+                if invalid.faults[0].pointer != "consent":
+                    raise
+                raise click.ClickException(f"{invalid.faults[0].message} Where they have: --consented.") from None
             click.echo(f"{address} may be mailed again.")
 
 

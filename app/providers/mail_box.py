@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from app.errors import Invalid, ProviderDown, ProviderRefusesUs
 from app.providers.address import certificates, one_of, read_address, tls_context
+from app.providers.public import in_words
 
 TOOK: Final = 256 * 1024  # bytes of a message that are fetched, or kept: whatever else it carries is not looked at
 WINDOW: Final = 10_000  # messages that one IMAP search looks at: imaplib gives up at an answer of a megabyte
@@ -105,7 +106,8 @@ def _opened(account: MailboxAccount, until: float) -> Iterator[OpenMailbox]:
     except _Refused as error:
         raise ProviderRefusesUs(f"The mail server refuses us: {_said(error)}") from error
     except (OSError, imaplib.IMAP4.error, poplib.error_proto, EOFError) as error:
-        raise ProviderDown(f"The mailbox cannot be read ({type(error).__name__}: {_said(error)}).") from error
+        said = in_words(error) if isinstance(error, OSError) else _said(error) or in_words(error)
+        raise ProviderDown(f"The mailbox cannot be read: {said}.") from error
     finally:
         if box is not None:
             box.hang_up()
