@@ -14,7 +14,7 @@ from app.runtime import Runtime
 from workers.actors import declare
 from workers.broker import Bell, open_broker
 from workers.logs import configure
-from workers.looking import Looking
+from workers.looking import LOOKS, Looking
 
 # What was imported stays: the collector need not walk it. A page makes ten thousand objects that die by themselves;
 # looking for cycles among them every 700 cost a sixth of a worker's time.
@@ -43,7 +43,7 @@ end_once()
 settings = read(os.environ)
 configure(settings.log_level)
 # a page holds a connection for moments only; the looking threads need theirs beside the actors'
-runtime = Runtime(settings, name="millrace worker", connections=settings.worker_threads + 8)
+runtime = Runtime(settings, name="millrace worker", connections=settings.worker_threads + len(LOOKS))
 broker = open_broker(settings.redis_url, [Looking(runtime)])
 runtime.use_bell(Bell(broker))
 dramatiq.set_broker(broker)
