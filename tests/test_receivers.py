@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -148,3 +149,17 @@ def test_what_was_learned_is_looked_up_anew_after_a_month(runtime: Runtime) -> N
     with name_server({"moves.example": ["mx.moves.example"]}) as (resolver, _):
         assert receivers.look_up_receivers(runtime, resolver) == 1
     assert query(runtime, "SELECT receiver FROM domain WHERE name = 'moves.example'") == [("",)]
+
+
+def test_domains_that_are_known_are_not_looked_at_for_those_that_are_not(runtime: Runtime) -> None:
+    with runtime.db.begin() as conn:
+        conn.execute(
+            text(
+                "INSERT INTO domain (name, receiver, receiver_at)"
+                " SELECT format('d%s.example', number), 'google', now() FROM generate_series(1, 5000) AS number"
+            )
+        )
+        conn.execute(text("ANALYZE domain"))
+        explained = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {receiver.SQL.find_asked}")
+        plan = str(conn.execute(explained, {"limit": 200}).scalar_one())
+    assert sum(map(int, re.findall(r"'Rows Removed by Filter': (\d+)", plan))) == 0

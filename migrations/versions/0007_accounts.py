@@ -46,7 +46,8 @@ ALTER TABLE domain
     ADD COLUMN receiver text,
     ADD COLUMN receiver_at timestamptz,
     ADD COLUMN receiver_tries smallint NOT NULL DEFAULT 0;     -- in vain, one after another
-CREATE INDEX domain_asked ON domain (receiver_at) WHERE receiver_at IS NOT NULL;
+CREATE INDEX domain_asked ON domain (receiver_at) WHERE receiver IS NULL AND receiver_at IS NOT NULL;
+CREATE INDEX domain_known ON domain (receiver_at) WHERE receiver IS NOT NULL;
 -- Leads that were put together since this receiver's limit was used up: claimed while it is not.
 ALTER TABLE outbox
     ADD COLUMN waits_for text;
