@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from app.errors import Fault, Invalid
 from app.providers.forms import Field, Kind
 from web.forms import Form, choices
 
+OPTION = re.compile(r"The option (?P<name>\w+)=.*?: ", re.DOTALL)  # as app/providers/address.py words it
 BATCH = "How many emails go to the provider at a time, at most; one that takes fewer gets fewer."
 
 
@@ -42,14 +44,17 @@ class AccountForm(Form):
 
     def blame(self, invalid: Invalid) -> None:
         """As every form, but what is wrong with a URL that was made of fields is said at the field it came from."""
-        super().blame(Invalid([Fault(self._origin(each), each.message) for each in invalid.faults]))
+        super().blame(Invalid([self._traced(each) for each in invalid.faults]))
 
-    def _origin(self, fault: Fault) -> str:
+    def _traced(self, fault: Fault) -> Fault:
         if fault.pointer != "url" or "url" in self:
-            return fault.pointer
+            return fault
+        option = OPTION.match(fault.message)
+        if option and option["name"] in self:
+            return Fault(option["name"], f"This must be {fault.message[option.end() :]}")
         if "The host" in fault.message:
-            return "host" if "host" in self else "gateway"
-        return "more" if "more" in self and self["more"].data else fault.pointer
+            return Fault("host" if "host" in self else "gateway", fault.message)
+        return Fault("more", fault.message) if "more" in self and self["more"].data else fault
 
     def ask_again(self) -> None:
         """Secrets that were typed are not sent back, so the form says that they are missing."""

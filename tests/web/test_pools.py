@@ -208,6 +208,12 @@ def test_nobody_but_the_operator_adds_a_pool_at_a_private_address(
     assert ann.post(f"/pools/new?kind={kind}", form).status_code == 302
 
 
+def test_what_is_wrong_with_an_option_is_said_at_its_field(ann: Visit) -> None:
+    page = ann.post("/pools/new?kind=smtp", {**SMTP, "returns": "bounces"}).text
+    assert fault_of(page, "returns").startswith("This must be an address like bounces@mail.example.com")
+    assert '<details class="more" open>' in page
+
+
 def test_a_form_that_was_refused_says_that_its_secrets_must_be_entered_again(ann: Visit) -> None:
     form = {"name": "", "batch": "50", "region": "api.sendgrid.com", "key": "SG.canary"}
     page = ann.post("/pools/new?kind=sendgrid", form).text
