@@ -12,11 +12,13 @@ import redis
 from app import schema
 from app.config import Settings, read
 from app.db import Database
-from app.errors import MillraceError
+from app.errors import ConfigError, MillraceError
 from app.models import alert, process
 from app.providers.alert_mail import AlertMail
+from app.signing import Vault
 from cli.process import environment
 
+LATE = 300.0  # seconds that something waits for a worker where one keeps up
 OLDEST = 160_000  # PostgreSQL 16: segments ask it whether a text is a date (pg_input_is_valid)
 
 
@@ -33,7 +35,7 @@ class Finding:
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """Check database, TimescaleDB, Redis, migrations, clock and workers. Exit code 1 where something is wrong."""
+    """Check servers, migrations, processes, what waits for them, and secrets. Exit code 1 where something is wrong."""
     findings = list(examine())
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings]))
@@ -87,6 +89,8 @@ def _database(settings: Settings, database: Database) -> Iterator[Finding]:
             database, "clock", "Nothing is started, rescued or refreshed: start one with `millrace clock`."
         ),
         lambda: _process(database, "worker", "Nothing is sent or imported: start one with `dramatiq workers.main`."),
+        lambda: _reading(database),
+        lambda: _credentials(settings, database),
         lambda: _alerts(database),
     )
     for check in checks:
@@ -132,6 +136,30 @@ def _process(database: Database, kind: str, advice: str) -> Finding:
     if not alive:
         return Finding(kind, False, "none was seen within 30 seconds", advice)
     return Finding(kind, True, f"{len(alive)} alive: " + ", ".join(f"{each.host}/{each.pid}" for each in alive[:5]))
+
+
+def _reading(database: Database) -> Finding:
+    with database.begin() as conn:
+        waiting = process.find_unread(conn)
+    late = [f"{what} wait for {seconds / 60:,.0f} minutes" for what, seconds in waiting.items() if seconds > LATE]
+    if late:
+        return Finding("reading", False, ", ".join(late), "Workers read these: start more of them, or see their log.")
+    return Finding("reading", True, f"{', '.join(waiting)}: none waits for long")
+
+
+def _credentials(settings: Settings, database: Database) -> Finding:
+    with database.begin() as conn:
+        sealed = process.find_sealed(conn)
+    vault, lost = Vault(settings.secret_key), 0
+    for each in sealed:
+        try:
+            vault.decrypt(each)
+        except ConfigError:
+            lost += 1
+    if lost:
+        advice = "They were encrypted under another SECRET_KEY: set that one again, or enter them anew."
+        return Finding("credentials", False, f"{lost} of {len(sealed)} stored secrets cannot be read", advice)
+    return Finding("credentials", True, f"{len(sealed)} stored, all of them can be read")
 
 
 def _alerts(database: Database) -> Finding:

@@ -89,7 +89,22 @@ def test_the_doctor_finds_everything_well_where_it_is(runtime: Runtime, settings
     told = millrace("doctor", "--json")
     findings = {each["part"]: each for each in json.loads(told.output)}
     assert told.exit_code == 0, told.output
-    assert set(findings) == {"settings", "redis", "database", "timescaledb", "migrations", "clock", "worker", "alerts"}
+    parts = {"settings", "redis", "database", "timescaledb", "migrations", "clock", "worker"}
+    assert set(findings) == parts | {"reading", "credentials", "alerts"}
+
+
+def test_the_doctor_finds_what_no_worker_reads_and_secrets_of_another_key(
+    runtime: Runtime, built: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runtime.db.begin() as conn:
+        conn.exec_driver_sql(
+            "INSERT INTO hit (at, lead_id, campaign_id, position) VALUES (now() - interval '1 h', 1, 1, 1)"
+        )
+    monkeypatch.setenv("SECRET_KEY", "another key of at least 32 characters")
+    findings = {each["part"]: each for each in json.loads(millrace("doctor", "--json").output)}
+    assert findings["reading"]["found"] == "clicks and opens wait for 60 minutes"
+    assert findings["credentials"]["found"] == "1 of 1 stored secrets cannot be read"
+    assert not findings["reading"]["well"] and not findings["credentials"]["well"]
 
 
 def test_the_doctor_says_what_to_do_about_a_missing_clock() -> None:

@@ -41,6 +41,17 @@ def ping(conn: Connection) -> None:
     conn.execute(SQL.ping)
 
 
+def find_unread(conn: Connection) -> dict[str, float]:
+    """What waits for workers (webhooks, clicks and opens, news for endpoints) -> seconds that the oldest has waited."""
+    row = conn.execute(SQL.find_unread).one()
+    return {"webhooks": row.webhooks, "clicks and opens": row.hits, "news for endpoints": row.news}
+
+
+def find_sealed(conn: Connection) -> list[bytes]:
+    """Every credential and secret, as it is stored: encrypted."""
+    return list(conn.execute(SQL.find_sealed).scalars())
+
+
 def server_version(conn: Connection) -> tuple[str, int]:
     """PostgreSQL's name and version for people, and as a number (160004 is 16.4)."""
     row = conn.execute(SQL.server_version).one()
