@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from app.errors import ConfigError
 
 MOST: Final = 10_000_000.0  # no number here means anything beyond
+MOST_DAYS: Final = 400  # that posts are kept, by command too
 EVERYWHERE: Final = "*"  # among hosts: all of them
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -75,7 +76,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         calls=int(_number(environ, "MILLRACE_CALLS", 128, least=1)),
         trusted_proxies=int(_number(environ, "TRUSTED_PROXIES", 0, least=0)),
         log_level=_log_level(environ),
-        webhook_days=int(_number(environ, "MILLRACE_WEBHOOK_DAYS", 3, least=1)),
+        webhook_days=int(_number(environ, "MILLRACE_WEBHOOK_DAYS", 3, least=1, most=MOST_DAYS)),
         **_alerts(environ),
     )
 
@@ -160,7 +161,7 @@ def _base_url(environ: Mapping[str, str]) -> str:
     return url.rstrip("/")
 
 
-def _number(environ: Mapping[str, str], name: str, default: float, *, least: float) -> float:
+def _number(environ: Mapping[str, str], name: str, default: float, *, least: float, most: float = MOST) -> float:
     raw = environ.get(name)
     if raw is None or not raw.strip():
         return default
@@ -168,8 +169,8 @@ def _number(environ: Mapping[str, str], name: str, default: float, *, least: flo
         value = float(raw)
     except ValueError:
         raise ConfigError(f"{name} must be a number, not {raw!r}.") from None
-    if not least <= value <= MOST:  # "nan" is neither
-        raise ConfigError(f"{name} must be between {least:g} and {MOST:g}, not {raw}.")
+    if not least <= value <= most:  # "nan" is neither
+        raise ConfigError(f"{name} must be between {least:g} and {most:g}, not {raw}.")
     return value
 
 

@@ -141,6 +141,7 @@ def test_the_doctor_names_what_is_away(monkeypatch: pytest.MonkeyPatch, name: st
         ("MILLRACE_CALLS", "many"),
         ("MILLRACE_LEASE", "nan"),
         ("MILLRACE_RANGE_SIZE", "0"),
+        ("MILLRACE_WEBHOOK_DAYS", "1000000"),
         ("MILLRACE_LOG_LEVEL", "loud"),
     ],
 )
