@@ -70,7 +70,7 @@ def index() -> str:
 
 @blueprint.route("/senders/new", methods=["GET", "POST"])
 def new_sender() -> Page:
-    form, status = SenderForm(), 200
+    form, status = SenderForm(data={"pool": request.args.get("pool", type=int)}), 200
     form.offer()
     if request.method == "POST":
         status = 422

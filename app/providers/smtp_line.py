@@ -198,6 +198,8 @@ def _meaning(error: OSError) -> ProviderError:
             text = error.smtp_error
             text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
             said = f"The server said {error.smtp_code} {' '.join(text.split())[:300]}"
+            if isinstance(error, smtplib.SMTPAuthenticationError):
+                said = f"The server does not take our login: correct user and password. {said}"
             return ProviderRefusesUs(said) if 500 <= error.smtp_code <= 599 else ProviderDown(said)
         case smtplib.SMTPServerDisconnected():
             return ProviderDown(f"The server hung up: {error}")

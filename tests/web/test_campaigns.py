@@ -287,6 +287,20 @@ def test_the_progress_fetches_itself_until_nothing_can_change(
     assert "/progress" not in ann.get(f"/campaigns/{draft}").text
 
 
+def test_a_campaign_whose_first_calls_are_slow_does_not_look_stuck(
+    runtime: Runtime, people: People, ann: Visit, draft: int
+) -> None:
+    launch.launch(runtime, people.ours, draft)
+    with runtime.db.begin() as conn:
+        now = campaign_list.find(conn, people.ours, draft).read_at.timestamp()
+    page = words(ann.get(f"/campaigns/{draft}/progress?state=sending&seen={now - 4:.2f}-0").text)
+    assert "the first are on their way" in page
+    with runtime.db.begin() as conn:
+        conn.exec_driver_sql("UPDATE pool SET state = 'paused', reason = 'HTTP 401'")
+    page = words(ann.get(f"/campaigns/{draft}/progress?state=sending&seen={now - 4:.2f}-0").text)
+    assert "0 emails a second" in page
+
+
 def test_the_rate_is_measured_between_what_the_page_saw_and_what_it_sees(
     runtime: Runtime, people: People, ann: Visit, draft: int
 ) -> None:

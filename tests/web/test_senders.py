@@ -20,6 +20,12 @@ def test_a_sender_is_added_to_a_pool(ann: Visit, runtime: Runtime, people: Peopl
     assert "hello@example.com" in ann.get("/senders").text
 
 
+def test_who_comes_from_a_pools_page_finds_that_pool_chosen(ann: Visit, runtime: Runtime, people: People) -> None:
+    pool_id = [pools.add_pool(runtime, people.ours, name, "sink+http://127.0.0.1:9025") for name in ("A", "B", "C")][1]
+    assert f'href="/senders/new?pool={pool_id}"' in ann.get(f"/pools/{pool_id}").text
+    assert f'<option selected value="{pool_id}">' in ann.get(f"/senders/new?pool={pool_id}").text
+
+
 @pytest.mark.parametrize(
     "field, value",
     [
