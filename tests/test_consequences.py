@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from app.flows import consequences, ingest
+from app.flows import consequences, edit_lead, ingest
+from app.flows.edit_lead import Entry
 from app.mail import Bounce, Kind
 from app.models import bounce, webhook
 from app.models.suppression import REASONS
@@ -318,6 +319,15 @@ def test_emails_that_are_not_liked_suppress_nobody_and_alert_the_owner_once(hous
     assert message.startswith("24 of 2,201 emails were turned away") and "550 no" in message
     assert house.suppressed() == []
     assert house.rows("SELECT status FROM lead") == [("active",), ("active",)]
+
+
+def test_a_bounce_of_the_address_before_says_nothing_of_the_one_that_was_mended(house: House) -> None:
+    lead_id, mended = house.lead_ids[0], "mended@example.com"
+    edit_lead.update(house.runtime, house.world.organisation_id, lead_id, Entry(mended))
+    house.tell(list(enumerate([Event(0, 0, "hard", 3), *(Event(call, 0, "soft", 2) for call in range(3))])))
+    assert (house.suppressed(), house.rows("SELECT count(*) FROM soft_bounce")) == ([], [(0,)])
+    house.tell([(9, Event(1, 0, "complained", 1))])
+    assert [row[:2] for row in house.suppressed()] == [(lead_id, "complained")]
 
 
 def test_what_follows_is_one_table() -> None:

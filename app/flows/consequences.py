@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import Connection
@@ -33,6 +33,8 @@ CONSEQUENCES: Final[Mapping[tuple[Kind | None, Bounce | None], str]] = {
     (Kind.UNSUBSCRIBED, None): "unsubscribed",
     (Kind.DELIVERED, None): HEALS,
 }
+OF_THE_ADDRESS: Final = ("bounced", COUNTED)  # and not of the person, whose wishes hold wherever they are mailed
+LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 SOFT: Final = "soft_bounced"
 SOFT_SOURCE: Final = f"{bounce.EMAILS} soft bounces within {bounce.DAYS} days"
 HEALED: Final = "a delivery between the bounces became known"
@@ -55,12 +57,23 @@ def draw(conn: Connection, hits: Sequence[Hit]) -> None:
     if not by_word:
         return
     organisation_id = hits[0].match.organisation_id
+    _leave_mended(conn, organisation_id, by_word)
     counted, heals, told = by_word.pop(COUNTED, []), by_word.pop(HEALS, []), by_word.pop(TOLD, [])
     if counted or heals:
         bounce.take_turn(conn, organisation_id, alone=bool(counted))
     _suppress(conn, organisation_id, by_word)
     _judge(conn, organisation_id, counted, heals)
     _tell(conn, told)
+
+
+def _leave_mended(conn: Connection, organisation_id: int, by_word: dict[str, list[Hit]]) -> None:
+    """What was sent to an address that was mended since came back from the old one, and says nothing of the new."""
+    lead_ids = {hit.told.lead_id for word in OF_THE_ADDRESS for hit in by_word.get(word, ())}
+    mended = webhook.find_mended(conn, organisation_id, lead_ids) if lead_ids else {}
+    for word in OF_THE_ADDRESS if mended else ():
+        kept = [hit for hit in by_word.pop(word, []) if hit.match.handed_at >= mended.get(hit.told.lead_id, LONG_AGO)]
+        if kept:
+            by_word[word] = kept
 
 
 def _suppress(conn: Connection, organisation_id: int, by_reason: Mapping[str, Sequence[Hit]]) -> None:

@@ -56,6 +56,7 @@ def update(runtime: Runtime, organisation_id: int, lead_id: int, entry: Entry) -
         _write(session, known, organisation_id, entry)
         if known.email != before:  # what came back from the old address says nothing of the new one
             bounce.forget(session.connection(), [lead_id])
+            known.address_since = func.now()
         known.updated_at = func.now()
 
 

@@ -43,6 +43,7 @@ class Lead(Base):
     attributes: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
     created_at: Mapped[datetime] = mapped_column(server_default=FetchedValue())
     updated_at: Mapped[datetime] = mapped_column(server_default=FetchedValue())
+    address_since: Mapped[datetime | None]  # where a person has mended the address
 
 
 class Attribute(Base):

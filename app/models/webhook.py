@@ -226,6 +226,12 @@ def find_addresses(conn: Connection, organisation_id: int, lead_ids: Iterable[in
     return {row.id: row.email for row in conn.execute(SQL.find_addresses, values)}
 
 
+def find_mended(conn: Connection, organisation_id: int, lead_ids: Iterable[int]) -> dict[int, datetime]:
+    """lead -> since when they have their address, of those whose address a person has mended."""
+    values = {"organisation_id": organisation_id, "lead_ids": array(lead_ids)}
+    return {row.id: row.address_since for row in conn.execute(SQL.find_mended, values)}
+
+
 def find_links(conn: Connection, clicked: Iterable[tuple[int, str]]) -> dict[tuple[int, str], int]:
     """(campaign, URL) -> the number of the link, of those that have one."""
     wanted = sorted(set(clicked))

@@ -131,6 +131,13 @@ SELECT id, email
  WHERE id = ANY (CAST(:lead_ids AS bigint[]))
    AND organisation_id = :organisation_id
 
+-- name: find_mended
+SELECT id, address_since
+  FROM lead
+ WHERE id = ANY (CAST(:lead_ids AS bigint[]))
+   AND organisation_id = :organisation_id
+   AND address_since IS NOT NULL
+
 -- name: find_links
 SELECT link.campaign_id, link.url, min(link.id) AS id
   FROM unnest(CAST(:campaign_ids AS integer[]), CAST(:urls AS text[])) AS clicked (campaign_id, url)

@@ -39,6 +39,8 @@ CREATE INDEX suppression_removed_email ON suppression_removed (organisation_id, 
 """
 
 BOUNCES = """
+-- Since when a lead has this address, where a person has mended it: what was sent before came back from another one.
+ALTER TABLE lead ADD COLUMN address_since timestamptz;
 -- Soft bounces of the last weeks. A row does not say that an address is bad; three of them, of two campaigns, within 30
 -- days and with no delivery between, do.
 CREATE TABLE soft_bounce (
@@ -75,6 +77,7 @@ UNDO = """
 DROP TABLE webhook_retention;
 DROP INDEX webhook_unmatched;
 ALTER TABLE webhook DROP COLUMN again, DROP COLUMN events;
+ALTER TABLE lead DROP COLUMN address_since;
 DELETE FROM alert WHERE kind = 'blocked';
 DROP TABLE campaign_blocked;
 DROP TABLE soft_bounce;
