@@ -15,6 +15,7 @@ from app.mail import Reported
 SQL = Statements("webhook")
 
 KEPT: Final = 8  # days for which an event is told from its repeats: longer than any provider goes on trying
+FIRST_POSTS: Final = 4  # locked before anything is known of their size
 TRIES: Final = 3  # the statements say it too, since an index does
 BUCKETS: Final = 24  # of lags, each twice as wide as the one before: the last ones are days
 SHORTEST_HOLD: Final = 900.0  # seconds
@@ -162,9 +163,22 @@ def find_waiting(conn: Connection) -> list[Pool]:
 
 
 def claim(conn: Connection, pool_id: int, posts: int, size: int) -> list[Post]:
-    """The pool's oldest posts that nobody else reads now, about `size` bytes of them; ours until the commit."""
-    rows = fetch(conn, SQL.claim, {"pool_id": pool_id, "posts": posts, "bytes": size})
-    return [Post(*row) for row in rows]
+    """The pool's oldest posts that nobody else reads now, about `size` bytes of them; ours until the commit.
+
+    A few at first and more as long as they are small: large ones that were locked and not read would wait for us, while
+    other readers find nothing to do.
+    """
+    found: list[Post] = []
+    after, most = 0, FIRST_POSTS
+    while most:
+        values = {"pool_id": pool_id, "after": after, "posts": most, "bytes": size}
+        rows = [Post(*row) for row in fetch(conn, SQL.claim, values)]
+        found += rows
+        size -= sum(len(post.body) for post in rows)
+        if len(rows) < most or size <= 0:
+            break
+        after, most = rows[-1].id, min(4 * most, posts - len(found))
+    return found
 
 
 def claim_one(conn: Connection, webhook_id: int) -> list[Post]:

@@ -37,6 +37,7 @@ WITH waiting AS MATERIALIZED (
     SELECT id, octet_length(body) AS bytes
       FROM webhook
      WHERE pool_id = :pool_id
+       AND id > :after
        AND read_at IS NULL
        AND tries < 3
        AND retry_at <= now()
