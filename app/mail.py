@@ -100,15 +100,20 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a provider's bulk call can do. `idempotent_for` is in seconds, 0 where it takes no key.
+    """What a provider's bulk call can do, and how large it may be.
 
-    `lookup`: it can be asked afterwards what became of a call.
+    `batch`: letters in one call. `distinct_body`: each with a body of its own; else slots become the provider's
+    variables. `own_answers`: each with an answer of its own; else the call is taken or refused whole. `idempotent_for`:
+    seconds for which a key is honoured, 0 where none is taken. `lookup`: it can be asked afterwards what became of a
+    call. `largest_call`: bytes of a call's body, None where its provider names none; larger ones are halved.
     """
 
     batch: int
     distinct_body: bool
+    own_answers: bool = True
     idempotent_for: float = 0.0
     lookup: bool = False
+    largest_call: int | None = None
 
 
 class Kind(StrEnum):

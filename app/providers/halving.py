@@ -40,6 +40,13 @@ def halve(batch: Batch, call: Callable[[Batch], list[Outcome]], until: float) ->
         return outcomes
 
 
+def fitting(body: bytes, largest: int | None, provider: str) -> bytes:
+    """The body of a call as it is; raises CallRefused where the provider would take none of it for its size."""
+    if largest is not None and len(body) > largest:
+        raise CallRefused(f"The call has {len(body):,} bytes, and {provider} takes {largest:,}.")
+    return body
+
+
 def blame_us(outcomes: Sequence[Outcome], raw: str = "") -> None:
     """Raise ProviderRefusesUs when every one of many letters was refused: pause, rather than burn a whole audience."""
     refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]

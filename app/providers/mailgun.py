@@ -22,13 +22,14 @@ import orjson
 from app.errors import Invalid, ProviderDown, ProviderRefusesUs, ProviderUnsure
 from app.mail import Accepted, Batch, Capabilities, Checked, Kind, Letter, Outcome
 from app.providers.account import Account, read_account
-from app.providers.halving import CallRefused, halve
+from app.providers.halving import CallRefused, fitting, halve
 from app.providers.http import Answer
 from app.providers.ids import ids_of, mailbox, unsubscribe_headers
 from app.providers.refusal import REFUSED, Meant, Row, judge_words, making_sense
 from app.providers.variables import template
 
 BATCH: Final = 1000  # addresses
+LARGEST: Final = 25_000_000  # bytes of a call
 PREFIX: Final = "millrace_"  # of our ids among the user's variables
 EXAMPLE: Final = "mailgun://:API_KEY@api.mailgun.net/mg.example.com"
 DOMAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*\.[A-Za-z0-9-]+")
@@ -72,7 +73,7 @@ class Mailgun:
         self.http = self.account.http(f"/v3/{self.domain}/messages")
         self.authorization = b"Basic " + b64encode(f"api:{account.key}".encode())
         self.deadline = deadline
-        self.capabilities = Capabilities(batch=BATCH, distinct_body=False)
+        self.capabilities = Capabilities(batch=BATCH, distinct_body=False, own_answers=False, largest_call=LARGEST)
 
     def send(self, batch: Batch) -> list[Outcome]:
         """One Outcome per letter, in order; raises ProviderDown, ProviderUnsure or ProviderRefusesUs for all."""
@@ -87,7 +88,8 @@ class Mailgun:
                 (b"content-type", f"multipart/form-data; boundary={boundary}".encode()),
                 (b"user-agent", b"millrace"),
             )
-            answer = self.http.post(write_form(fields_of(part), boundary), headers, until)
+            form = fitting(write_form(fields_of(part), boundary), self.capabilities.largest_call, "Mailgun")
+            answer = self.http.post(form, headers, until)
             return [Accepted(read_reply(judge_words(answer, ROWS, _said(answer))))] * len(part.letters)
 
         return halve(batch, call, until)

@@ -16,7 +16,7 @@ import orjson
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs
 from app.mail import Accepted, Batch, Capabilities, Checked, Deferred, Kind, Letter, Outcome, Refused, Unsure
 from app.providers.account import Account, read_account
-from app.providers.halving import CallRefused, blame_us, halve
+from app.providers.halving import blame_us, fitting, halve
 from app.providers.ids import ids_of, mailbox, our_id, unsubscribe_headers
 from app.providers.refusal import REFUSED, Meant, judge, making_sense
 
@@ -68,7 +68,7 @@ class Postmark:
             (b"user-agent", b"millrace"),
         )
         self.deadline = deadline
-        self.capabilities = Capabilities(batch=BATCH, distinct_body=True, lookup=True)
+        self.capabilities = Capabilities(batch=BATCH, distinct_body=True, lookup=True, largest_call=LARGEST)
 
     def send(self, batch: Batch) -> list[Outcome]:
         """One Outcome per letter, in order; raises ProviderDown, ProviderUnsure or ProviderRefusesUs for all."""
@@ -77,9 +77,7 @@ class Postmark:
         until = monotonic() + self.deadline
 
         def call(part: Batch) -> list[Outcome]:
-            body = write_call(part, batch.key, self.stream)
-            if len(body) > LARGEST and len(part.letters) > 1:
-                raise CallRefused(f"The call has {len(body):,} bytes, and Postmark takes {LARGEST:,}.")
+            body = fitting(write_call(part, batch.key, self.stream), self.capabilities.largest_call, "Postmark")
             answer = judge(self.sends.post(body, self.headers, until), CODES, "ErrorCode")
             with making_sense(answer):
                 return read_reply(orjson.loads(answer.body), part.letters)

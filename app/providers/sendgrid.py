@@ -20,14 +20,14 @@ import orjson
 from app.errors import ProviderRefusesUs, ProviderUnsure
 from app.mail import Accepted, Batch, Capabilities, Checked, Kind, Letter, Outcome, Parts
 from app.providers.account import Account, read_account
-from app.providers.halving import CallRefused, halve
+from app.providers.halving import CallRefused, fitting, halve
 from app.providers.http import Answer
 from app.providers.ids import ids_of, unsubscribe_headers
 from app.providers.refusal import REFUSED, Meant, Row, judge_words, making_sense
 from app.providers.variables import template
 
 BATCH: Final = 1000  # personalizations
-LARGEST: Final = 30_000_000  # bytes of a call
+LARGEST: Final = 30_000_000 - 1  # bytes of a call
 SUBSTITUTIONS: Final = 10_000  # bytes of a personalization's tags and values: the smaller of two documented limits
 PREFIX: Final = "millrace_"  # of our ids: in events they stand between SendGrid's own fields
 
@@ -73,7 +73,7 @@ class SendGrid:
             (b"user-agent", b"millrace"),
         )
         self.deadline = deadline
-        self.capabilities = Capabilities(batch=BATCH, distinct_body=False)
+        self.capabilities = Capabilities(batch=BATCH, distinct_body=False, own_answers=False, largest_call=LARGEST)
 
     def send(self, batch: Batch) -> list[Outcome]:
         """One Outcome per letter, in order; raises ProviderDown, ProviderUnsure or ProviderRefusesUs for all.
@@ -85,7 +85,8 @@ class SendGrid:
         until = monotonic() + self.deadline
 
         def call(part: Batch) -> list[Outcome]:
-            answer = self.http.post(write_call(part), self.headers, until)
+            body = fitting(write_call(part), self.capabilities.largest_call, "SendGrid")
+            answer = self.http.post(body, self.headers, until)
             judge_words(answer, ROWS, _said(answer), _reset(answer.headers))
             return [Accepted(read_reply(answer))] * len(part.letters)
 
@@ -124,7 +125,7 @@ def read(url: str) -> Account:
 
 
 def write_call(batch: Batch) -> bytes:
-    """The JSON body of one call. Raises CallRefused where SendGrid would refuse several letters for the size of one."""
+    """The JSON body of one call. Raises CallRefused where one of several letters has too many values."""
     # Nobody can guess the tags, so no lead's value can hold one.
     nonce = blake2b(batch.key.bytes, digest_size=6).hexdigest()
     tags = {slot: f"-m{nonce}x{slot}-" for slot in {*batch.content.html.slots, *batch.content.text.slots}}
@@ -147,10 +148,7 @@ def write_call(batch: Batch) -> bytes:
     }
     if batch.reply_to:
         told["reply_to"] = {"email": batch.reply_to}
-    body = orjson.dumps(told)
-    if len(body) >= LARGEST and len(letters) > 1:
-        raise CallRefused(f"The call has {len(body):,} bytes, and SendGrid takes {LARGEST:,}.")
-    return body
+    return orjson.dumps(told)
 
 
 def read_reply(answer: Answer) -> str:

@@ -25,7 +25,7 @@ from app.mail import Batch, Capabilities, Checked, Kind, Letter, Outcome, Parts
 from app.providers import variables
 from app.providers.account import COMMON, Account, reached
 from app.providers.address import read_address
-from app.providers.halving import CallRefused, halve
+from app.providers.halving import CallRefused, fitting, halve
 from app.providers.ids import ids_of, unsubscribe_headers
 from app.providers.refusal import judge_code, making_sense
 from app.providers.ses_replies import CODES, NO_RIGHT, error_code, read_account, read_reply
@@ -85,7 +85,7 @@ class Ses:
         self.signer = SigV4Auth(Credentials(account.key_id, self.account.key, account.token), "ses", account.region)
         self.configuration_set = account.configuration_set
         self.deadline = deadline
-        self.capabilities = Capabilities(batch=BATCH, distinct_body=False)
+        self.capabilities = Capabilities(batch=BATCH, distinct_body=False, largest_call=LARGEST)
 
     def send(self, batch: Batch) -> list[Outcome]:
         """One Outcome per letter, in order; raises ProviderDown, ProviderUnsure or ProviderRefusesUs for all."""
@@ -94,7 +94,7 @@ class Ses:
         until = monotonic() + self.deadline
 
         def call(part: Batch) -> list[Outcome]:
-            body = write_call(part, self.configuration_set)
+            body = fitting(write_call(part, self.configuration_set), self.capabilities.largest_call, "SES")
             answer = self.http.post(body, self._signed("POST", SEND, body), until)
             judge_code(answer, error_code(answer), CODES)
             with making_sense(answer):
@@ -150,10 +150,7 @@ def write_call(batch: Batch, configuration_set: str) -> bytes:
         body["ReplyToAddresses"] = [batch.reply_to]
     if configuration_set:
         body["ConfigurationSetName"] = configuration_set
-    call = orjson.dumps(body)
-    if len(call) > LARGEST:
-        raise CallRefused(f"The call has {len(call):,} bytes, and SES takes {LARGEST:,}.")
-    return call
+    return orjson.dumps(body)
 
 
 def template(parts: Parts) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +58,32 @@ def test_a_bad_address_is_named_and_its_neighbours_are_sent(vendor: Vendor) -> N
         if vendor.refuses:
             assert [type(outcome) for outcome in outcomes] == [Accepted, Refused, Accepted]
             assert len(peer.sent) == 2, "a good letter left twice, or not at all"
+
+
+def test_a_call_larger_than_the_provider_takes_leaves_in_parts(vendor: Vendor) -> None:
+    addresses = [f"lead{number}@example.com" for number in range(8)]
+    with opened(vendor) as (provider, peer):
+        if provider.capabilities.largest_call is None:
+            return
+        whole, least = (len(call_of(provider, peer, addresses[:letters])) for letters in (8, 2))
+        provider.capabilities = replace(provider.capabilities, largest_call=(whole + least) // 2)
+        peer.calls.clear()
+        outcomes = provider.send(batch_of(letters_to(*addresses)))
+        assert [type(outcome) for outcome in outcomes] == [Accepted] * 8
+        assert len(peer.calls) > 1
+        assert max(len(call.body) for call in peer.calls) <= (whole + least) // 2
+
+
+def call_of(provider: Provider, peer: ApiPeer, addresses: list[str]) -> bytes:
+    provider.send(batch_of(letters_to(*addresses)))
+    return bytes(peer.calls[-1].body)
+
+
+def test_who_answers_for_each_letter_says_so(vendor: Vendor) -> None:
+    with opened(vendor) as (provider, _):
+        outcomes = provider.send(batch_of(letters_to(*THREE)))
+        refs = {outcome.ref for outcome in outcomes if isinstance(outcome, Accepted)}
+        assert len(refs) == (3 if provider.capabilities.own_answers else 1)
 
 
 def test_no_letters_are_no_call(vendor: Vendor) -> None:
