@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from sqlalchemy import text
 
@@ -12,6 +13,7 @@ from app.flows import launch, pools, send_range
 from app.models import limit, pool
 from app.models.limit import Limit
 from app.runtime import Runtime
+from tests import record
 from tests.peers import running_sink
 from tests.web.campaign_world import add_draft, add_leads, add_sender
 from tests.web.conftest import People, Visit
@@ -44,6 +46,13 @@ def test_a_campaign_that_went_through_two_pools_says_how_many_by_which(
         send_range.drain(runtime)
         facts = words(ann.get(f"/campaigns/{campaign_id}/facts").get_data(as_text=True))
     assert "By pool Went through Emails Sent Refused Failed Reserve 4 4 0 0 Marketing 2 2 0 0" in facts
+    with runtime.db.begin() as conn:
+        record.append(
+            conn, datetime.now(UTC), "delivered", 1, organisation_id=people.ours, campaign_id=campaign_id, pool_id=other
+        )
+    facts = words(ann.get(f"/campaigns/{campaign_id}/facts").get_data(as_text=True))
+    assert "Reserve 4 4 0 0 1" in facts
+    assert "Marketing has told nothing of them yet 2 2 0 0 0" in facts
 
 
 def test_a_campaign_whose_pool_has_used_up_its_day_says_that_it_goes_on(
