@@ -176,6 +176,8 @@ class _Part:
         try:
             self.source = read(self.name, written, self.longest)
             faults = _REQUIRED.get(self.name, _nothing_required)(self.source)
+            if faults and self.name == "html":  # empty, or too much to be looked at
+                return faults
             self.nodes = parse(self.source)
         except Invalid as error:
             return list(error.faults)
