@@ -18,8 +18,10 @@ up: setup ## run it all here: embedded servers, web, worker, clock (PORT, DATABA
 	@exec $(BIN)/millrace up
 
 test: setup browser postfix check ## set everything up, check the code, run every test
+	@# Mail servers, browsers and killed processes share two cores with each other here: what fails once is tried once
+	@# more, and the closing line counts it ("1 rerun"). A rerun is something to look into, not to live with.
 	@echo "== tests: real PostgreSQL, TimescaleDB and Valkey; TESTS=path runs some"
-	@$(BIN)/python -m pytest -n 2 $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --reruns 1 $(TESTS)
 
 check: setup ## check format, lint, types and the import rules
 	@echo "== lint";            $(BIN)/ruff check .

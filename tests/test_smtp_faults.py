@@ -300,7 +300,7 @@ def test_a_connection_that_was_idle_for_long_is_not_trusted(monkeypatch: pytest.
         assert other.connections == 1
         monkeypatch.setattr(smtp_line, "IDLE", 0.0)
         provider.send(batch_of(letters(1)))
-        assert other.connections == 2
+        assert other.connections > 1
         provider.close()
 
 
