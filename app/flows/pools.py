@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from app import providers
-from app.errors import ConfigError, Conflict, Fault, Invalid, NotFound
+from app.errors import ConfigError, Conflict, Fault, Invalid
 from app.models import limit, outbox, pool, webhook
 from app.models.limit import Limit
 from app.models.pool import Pool
@@ -85,13 +85,12 @@ def edit_account(
     Raises NotFound; Invalid naming "name", "batch" or fields of the pool's kind.
     """
     with runtime.db.session() as session:
-        found = _find(runtime, organisation_id, pool_id)
+        found = pool.get(session, organisation_id, pool_id)
         stored = _stored(runtime, found)
         kept = _changed_url(runtime, found.provider, stored, values, _faults(name, batch))
         namesake = pool.find_named(session, organisation_id, name.strip())
         if namesake is not None and namesake.id != pool_id:
             raise Invalid.one("name", "There is a pool of that name already.")
-        found = session.get_one(Pool, pool_id)
         found.name, found.batch = name.strip(), batch
         if kept != stored:
             found.url, found.shown_url = runtime.vault.encrypt(kept), providers.shown(freed(kept))
@@ -209,10 +208,7 @@ def _known(provider: str, stored: str | None) -> tuple[Kind, dict[str, str]]:
 
 def _find(runtime: Runtime, organisation_id: int, pool_id: int) -> Pool:
     with runtime.db.session() as session:
-        found = session.get(Pool, pool_id)
-    if found is None or found.organisation_id != organisation_id:
-        raise NotFound("There is no such pool.")
-    return found
+        return pool.get(session, organisation_id, pool_id)
 
 
 def _faults(name: str, batch: int) -> list[Fault]:

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import uuid4
 
 from app.addresses import read_address
-from app.errors import ConfigError, Fault, Invalid, NotFound, ProviderDown, ProviderError, ProviderUnsure
+from app.errors import ConfigError, Fault, Invalid, ProviderDown, ProviderError, ProviderUnsure
 from app.mail import Accepted, Batch, Content, Deferred, Letter, Outcome, Parts, Refused, Unsure
 from app.models import pool, suppression
 from app.models.pool import Pool
@@ -114,7 +114,4 @@ def _open(runtime: Runtime, found: Pool) -> Provider:
 
 def _find(runtime: Runtime, organisation_id: int, pool_id: int) -> Pool:
     with runtime.db.session() as session:
-        found = session.get(Pool, pool_id)
-    if found is None or found.organisation_id != organisation_id:
-        raise NotFound("There is no such pool.")
-    return found
+        return pool.get(session, organisation_id, pool_id)

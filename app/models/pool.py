@@ -46,6 +46,14 @@ class Pool(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+def get(session: Session, organisation_id: int, pool_id: int) -> Pool:
+    """The pool; raises NotFound where it does not exist or is another organisation's."""
+    pool = session.get(Pool, pool_id)
+    if pool is None or pool.organisation_id != organisation_id:
+        raise NotFound("There is no such pool.")
+    return pool
+
+
 def find_named(session: Session, organisation_id: int, name: str) -> Pool | None:
     """The pool of that name, whatever its case."""
     return session.scalars(
