@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 
 import click
 
 from app.models import alert
 from app.models.alert import Alert
+from cli.arguments import as_json, echo_list
 from cli.process import runtime_of_command
 
 COLOURS = {"bad": "red", "warn": "yellow", "info": "blue"}
 
 
 @click.command("alerts")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json
 def alerts(as_json: bool) -> None:
     """List what is open, newest first: what is wrong, since when, what to do."""
     with runtime_of_command() as runtime, runtime.db.begin() as conn:
         found = alert.find_standing(conn)
-    if as_json:
-        click.echo(json.dumps([_facts(each) for each in found]))
-        return
-    for each in found:
-        _print(each)
-    if not found:
-        click.echo("No alert is open.")
+    echo_list(found, _facts, _print, "No alert is open.", as_json=as_json)
 
 
 def _facts(each: Alert) -> dict[str, object]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 import click
 
 from app.errors import Invalid
@@ -10,8 +14,22 @@ from app.models import user as users
 from app.models.campaign import Campaign
 from app.runtime import Runtime
 
+Item = TypeVar("Item")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 which = click.argument("campaign_id", metavar="CAMPAIGN", type=click.IntRange(1, 2**31 - 1))
+
+
+def echo_list(
+    found: Sequence[Item], facts: Callable[[Item], object], echo: Callable[[Item], None], none: str, *, as_json: bool
+) -> None:
+    """Print a list: as JSON of each one's `facts`, or by `echo` each; `none` is the sentence where it is empty."""
+    if as_json:
+        click.echo(json.dumps([facts(each) for each in found], default=str))
+        return
+    for each in found:
+        echo(each)
+    if not found:
+        click.echo(none)
 
 
 def find_campaign(runtime: Runtime, campaign_id: int) -> Campaign:

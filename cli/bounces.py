@@ -16,7 +16,7 @@ from app.flows import returns
 from app.models import mailbox
 from app.models.mailbox import BoxLine, Taken
 from app.providers import mbox
-from cli.arguments import as_json
+from cli.arguments import as_json, echo_list
 from cli.process import runtime_of_command
 
 AGAIN: Final = 75  # EX_TEMPFAIL of sysexits.h: a mail server that pipes a message to us tries again later
@@ -96,13 +96,7 @@ def list_boxes(as_json: bool) -> None:
     """List the mailboxes, of all organisations, with what came out of them."""
     with runtime_of_command() as runtime, runtime.db.begin() as conn:
         found = mailbox.list_all(conn)
-    if as_json:
-        click.echo(json.dumps([asdict(each) for each in found], default=str))
-        return
-    for each in found:
-        _print_box(each)
-    if not found:
-        click.echo("No pool has a mailbox.")
+    echo_list(found, asdict, _print_box, "No pool has a mailbox.", as_json=as_json)
 
 
 def _take(messages: Iterator[bytes], as_json: bool) -> None:

@@ -14,7 +14,7 @@ from app.flows.endpoints import KINDS, Entry
 from app.models import endpoint, endpoint_post
 from app.models.endpoint import Line
 from app.runtime import Runtime
-from cli.arguments import as_json, organisation_of
+from cli.arguments import as_json, echo_list, organisation_of
 from cli.process import runtime_of_command
 
 FEW = 20  # posts that are printed; more with --limit
@@ -32,13 +32,7 @@ def list_all(as_json: bool) -> None:
     """List them, of all organisations: state, what waits and since when, what was taken and given up."""
     with runtime_of_command() as runtime, runtime.db.begin() as conn:
         found = endpoint.find_lines(conn)
-    if as_json:
-        click.echo(json.dumps([_facts(each) for each in found]))
-        return
-    for each in found:
-        _print(each)
-    if not found:
-        click.echo("There is no endpoint.")
+    echo_list(found, _facts, _print, "There is no endpoint.", as_json=as_json)
 
 
 @endpoints.command("add")
@@ -95,16 +89,7 @@ def posts(endpoint_id: int, limit: int, as_json: bool) -> None:
         _owner_of(runtime, endpoint_id)
         with runtime.db.begin() as conn:
             found = endpoint_post.find_page(conn, endpoint_id, None, limit)
-    if as_json:
-        click.echo(json.dumps([_post(each) for each in found]))
-        return
-    for each in found:
-        what = "a test" if each.test else f"{each.events:,} events"
-        click.echo(f"{_said(each.created_at)}  {each.state:<8}  {what}, tries: {each.tries}  {each.key}")
-        if each.status or each.said:
-            click.echo(f"    {' '.join(filter(None, [f'HTTP {each.status}' if each.status else '', each.said]))}")
-    if not found:
-        click.echo("Nothing was posted to it yet.")
+    echo_list(found, _post, _print_post, "Nothing was posted to it yet.", as_json=as_json)
 
 
 @endpoints.command("rotate")
@@ -187,6 +172,13 @@ def _post(each: endpoint_post.Line) -> dict[str, Any]:
         "said": each.said,
         "seconds": each.took,
     }
+
+
+def _print_post(each: endpoint_post.Line) -> None:
+    what = "a test" if each.test else f"{each.events:,} events"
+    click.echo(f"{_said(each.created_at)}  {each.state:<8}  {what}, tries: {each.tries}  {each.key}")
+    if each.status or each.said:
+        click.echo(f"    {' '.join(filter(None, [f'HTTP {each.status}' if each.status else '', each.said]))}")
 
 
 def _print(each: Line) -> None:

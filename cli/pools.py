@@ -14,7 +14,7 @@ from app.models import sender
 from app.models import user as users
 from app.models.sender import PoolLine
 from app.runtime import Runtime
-from cli.arguments import as_json
+from cli.arguments import as_json, echo_list
 from cli.process import runtime_of_command
 
 which = click.argument("pool_id", metavar="POOL", type=click.IntRange(1, 2**15 - 1))
@@ -33,15 +33,7 @@ def list_pools(organisation: int | None, as_json: bool) -> None:
     """List an organisation's pools: where they send, and what they do now."""
     with runtime_of_command() as runtime, runtime.db.begin() as conn:
         lines = sender.list_pools(conn, _organisation(runtime, organisation))
-    if as_json:
-        click.echo(json.dumps([_facts(line) for line in lines]))
-        return
-    for line in lines:
-        click.echo(f"{line.id:>4}  {line.name}  {line.breaker}  {line.shown_url}")
-        if line.reason:
-            click.echo(f"      {line.reason}")
-    if not lines:
-        click.echo("There is no pool yet.")
+    echo_list(lines, _facts, _print, "There is no pool yet.", as_json=as_json)
 
 
 @pools.command("add")
@@ -68,6 +60,12 @@ def check(pool_id: int, organisation: int | None, as_json: bool) -> None:
     click.echo(json.dumps({"good": answer.good, "said": answer.said}) if as_json else answer.said)
     if not answer.good:
         sys.exit(1)
+
+
+def _print(line: PoolLine) -> None:
+    click.echo(f"{line.id:>4}  {line.name}  {line.breaker}  {line.shown_url}")
+    if line.reason:
+        click.echo(f"      {line.reason}")
 
 
 def _organisation(runtime: Runtime, number: int | None) -> int:

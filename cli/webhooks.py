@@ -15,7 +15,7 @@ import click
 from app.flows import replay as replays
 from app.models import kept_post
 from app.models.kept_post import Choice, KeptPost
-from cli.arguments import as_json
+from cli.arguments import as_json, echo_list
 from cli.process import runtime_of_command
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -64,13 +64,7 @@ def list_posts(
     """List kept posts, the newest first."""
     with runtime_of_command() as runtime, runtime.db.begin() as conn:
         found = kept_post.find_posts(conn, Choice(pool_id, since, failed, unmatched), limit)
-    if as_json:
-        click.echo(json.dumps([_facts(each) for each in found]))
-        return
-    for each in found:
-        _print(each)
-    if not found:
-        click.echo("No such post is kept.")
+    echo_list(found, _facts, _print, "No such post is kept.", as_json=as_json)
 
 
 @webhooks.command("show")
