@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import psycopg
 
 from app.errors import Unavailable
@@ -26,7 +25,7 @@ from app.flows import launch, track
 from app.runtime import Runtime
 from bench import prefill, sending
 from bench.harness import Answer, Figures, Server, Watch, family, reach, say, server
-from bench.process import cpu_seconds, started
+from bench.process import cpu_seconds, web_process
 
 SIZES = {"clicks": 30_000, "leads": 20_000}
 TARGET = 2_000.0
@@ -108,26 +107,12 @@ def _cores() -> set[int] | None:
 
 @contextmanager
 def _web(house: Server, application: str, core: set[int] | None) -> Iterator[Web]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    variables = sending.environment(house, PORT=str(port))
-    command = ["gunicorn", application, "--worker-class", "gthread", "--threads", "16", "--bind", f"127.0.0.1:{port}"]
-    with started([*command, "--log-level", "warning"], variables, house.folder / "web.log") as process:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5).raise_for_status()
-                break
-            except httpx.HTTPError:
-                time.sleep(0.1)
-        else:
-            raise Unavailable(f"The web process did not start: {(house.folder / 'web.log').read_text()[-500:]}")
+    with web_process(house, sending.environment(house), application) as (port, pid):
         if core:
-            for pid in family(process.pid):
-                for thread in Path(f"/proc/{pid}/task").iterdir():
+            for each in family(pid):
+                for thread in Path(f"/proc/{each}/task").iterdir():
                     os.sched_setaffinity(int(thread.name), core)
-        yield Web(port, process.pid)
+        yield Web(port, pid)
 
 
 def _measure(house: Server, web: Web, requests: Sequence[bytes], *, fresh: bool = False) -> Figures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -44,6 +45,31 @@ def started(command: Sequence[str], environment: Mapping[str, str], log: Path) -
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def web_process(
+    house: Server, variables: Mapping[str, str], application: str = "web:create_app()"
+) -> Iterator[tuple[int, int]]:
+    """A web process as the Procfile starts it, once it answers: its port on loopback, and its pid."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    command = ["gunicorn", application, "--worker-class", "gthread", "--threads", "16", "--bind", f"127.0.0.1:{port}"]
+    log = house.folder / "web.log"
+    with started([*command, "--log-level", "warning"], {**variables, "PORT": str(port)}, log) as process:
+        until = time.monotonic() + 60
+        while not _answers(port):
+            if time.monotonic() > until:
+                raise Unavailable(f"The web process did not start: {log.read_text()[-500:]}")
+            time.sleep(0.05)
+        yield port, process.pid
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5).is_success
+    except httpx.TransportError:
+        return False
 
 
 class Sink:

@@ -13,7 +13,6 @@ Then emails a second through a sink with 200 ms of latency: alone, and while `--
 from __future__ import annotations
 
 import random
-import socket
 import threading
 import time
 from argparse import ArgumentParser, Namespace
@@ -42,7 +41,7 @@ from bench import old_design, prefill, sending
 from bench.harness import Answer, Figures, Server, Wal, Watch, reach, say, server
 from bench.old_design import Email
 from bench.prefill import Tenant
-from bench.process import cpu_seconds, postgres_pid, sink, started
+from bench.process import cpu_seconds, postgres_pid, sink, started, web_process
 
 SIZES = {"rows": 2_000_000, "events": 400_000}
 CALL = 50  # emails of a hand-off
@@ -145,41 +144,15 @@ class Running:
 @contextmanager
 def _processes(house: Server) -> Iterator[Running]:
     """Web, worker and clock as the Procfile starts them."""
-    port = _free_port()
-    variables = sending.environment(house, PORT=str(port))
-    web = [
-        "gunicorn",
-        "web:create_app()",
-        "--worker-class",
-        "gthread",
-        "--threads",
-        "16",
-        "--bind",
-        f"127.0.0.1:{port}",
-    ]
+    variables = sending.environment(house)
     with ExitStack() as stack:
         runtime = stack.enter_context(sending.runtime(house))
         stack.enter_context(started(["cli", "clock"], variables, house.folder / "clock.log"))
-        worker = ["dramatiq", "workers.main", "--processes", "1", "--threads", str(runtime.settings.worker_threads)]
-        pids = {
-            name: stack.enter_context(started(command, variables, house.folder / f"{name}.log")).pid
-            for name, command in (("web", web), ("worker", worker))
-        }
-        base = f"http://127.0.0.1:{port}"
-        _wait(lambda: _is_up(base), 60, "the web process did not start")
-        yield Running(runtime, base, pids | {"postgres": postgres_pid(house)})
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
-def _is_up(base: str) -> bool:
-    try:
-        return httpx.get(f"{base}/healthz", timeout=5).is_success
-    except httpx.TransportError:
-        return False
+        command = ["dramatiq", "workers.main", "--processes", "1", "--threads", str(runtime.settings.worker_threads)]
+        worker = stack.enter_context(started(command, variables, house.folder / "worker.log"))
+        port, pid = stack.enter_context(web_process(house, variables))
+        pids = {"web": pid, "worker": worker.pid, "postgres": postgres_pid(house)}
+        yield Running(runtime, f"http://127.0.0.1:{port}", pids)
 
 
 def _wait(question: Callable[[], bool], seconds: float, otherwise: str, every: float = 0.05) -> None:
@@ -371,7 +344,7 @@ def _updated(
                         conn.commit()
                 conn.commit()
 
-    with Wal(house.database_url) as wal, Watch() as watch, ThreadPoolExecutor(THREADS) as web:
-        list(web.map(update, [posts[at::THREADS] for at in range(THREADS)]))
+    with Wal(house.database_url) as wal, Watch() as watch, ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(update, [posts[at::THREADS] for at in range(THREADS)]))
     events = sum(map(len, posts))
     return {"events_per_s": events / watch.seconds, "wal_bytes_per_event": wal.bytes / events, "seconds": watch.seconds}
