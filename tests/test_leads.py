@@ -16,6 +16,7 @@ from app.flows.demo_leads import COLUMNS, generate_rows
 from app.flows.edit_lead import Entry
 from app.models import lead, suppression
 from app.runtime import Runtime
+from tests import world
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_a_search_and_a_page_read_one_index(runtime: Runtime, organisation_id: i
     with runtime.db.begin() as conn:
         numbers = lead.number_domains(conn, ["x.de"])
         lines = [f"lead{n:06}@x.de\t{numbers['x.de']}\t\\N\t{{}}\n" for n in range(30_000)]
-        lead.merge(conn, organisation_id, lines)
+        world.merge(conn, organisation_id, lines)
     with runtime.db.begin() as conn:
         conn.execute(text("ANALYZE lead"))
         values = {"organisation_id": organisation_id, "low": "lead0", "high": "lead0\U0010ffff", "after_id": 0}

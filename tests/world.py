@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
 from app.db import Database
+from app.models import lead
 from app.models.field import load_fields
 from app.models.template import compile_content
 from app.signing import Vault
@@ -31,6 +32,12 @@ class World:
     pool_id: int
     sender_id: int
     campaign_id: int
+
+
+def merge(conn: Connection, organisation_id: int, lines: Iterable[str]) -> lead.Merged:
+    """Leads merged as an import does, from COPY's lines."""
+    lead.stage(conn, lines)
+    return lead.merge(conn, organisation_id)
 
 
 def insert(conn: Connection, table: str, **values: Any) -> int:

@@ -144,7 +144,7 @@ class _Work:
         if before is not None:
             before.result()  # committed: from here on this transaction sees its leads, and nobody holds the import
         lead_import.hold(conn, self.job, self.progress)
-        merged = lead.merge_staged(conn, self.job.organisation_id) if batch.lines else lead.NOTHING
+        merged = lead.merge(conn, self.job.organisation_id) if batch.lines else lead.NOTHING
         if batch.rejects:
             lead_import.add_rejects(conn, self.job, [_kept(reject) for reject in batch.rejects])
         progress = self._count(batch, merged)

@@ -174,25 +174,22 @@ def load_time_zones(conn: Connection) -> dict[str, str]:
     return {row.name.lower(): row.name for row in conn.execute(SQL.load_time_zones)}
 
 
-def merge(conn: Connection, organisation_id: int, lines: Iterable[str]) -> Merged:
-    """Merges a batch of leads, each address once. `lines` are COPY's: email, domain_id, time_zone, attributes (JSON).
+def stage(conn: Connection, lines: Iterable[str]) -> None:
+    """Puts a batch of leads, each address once, where its transaction alone sees it: `merge` follows.
+
+    `lines` are COPY's: email, domain_id, time_zone, attributes (JSON).
+    """
+    conn.execute(SQL.create_incoming)
+    copy(conn, "incoming (email, domain_id, time_zone, attributes)", lines)
+
+
+def merge(conn: Connection, organisation_id: int) -> Merged:
+    """Merges what this transaction has staged.
 
     New addresses are added; of known ones the attributes and the time zone that are given replace what was there, and
     where nothing differs nothing is written. The status of a lead that exists is never touched.
     Raises IntegrityError when somebody else adds one of the addresses at the same moment: roll back and do it again.
     """
-    stage(conn, lines)
-    return merge_staged(conn, organisation_id)
-
-
-def stage(conn: Connection, lines: Iterable[str]) -> None:
-    """The first half of `merge`, which concerns nobody else: the batch is put where its transaction alone sees it."""
-    conn.execute(SQL.create_incoming)
-    copy(conn, "incoming (email, domain_id, time_zone, attributes)", lines)
-
-
-def merge_staged(conn: Connection, organisation_id: int) -> Merged:
-    """The second half: merges what this transaction has staged."""
     conn.execute(SQL.plan_by_index)
     row = conn.execute(SQL.merge_incoming, {"organisation_id": organisation_id}).one()
     return Merged(row.added or (), row.changed or (), row.same or ())

@@ -28,7 +28,7 @@ def furnished(runtime: Runtime, people: People) -> int:
         values = {"organisation_id": people.ours, "name": "Old Mill Bakery", "address": "hello@bakery.example.com"}
         sender_id = world.insert(conn, "sender", **values, pool_id=pool_id)
         domain = lead.number_domains(conn, ["example.org"])["example.org"]
-        lead.merge(conn, people.ours, [f"{NAME}@example.org\t{domain}\t\\N\t{{}}\n"])
+        world.merge(conn, people.ours, [f"{NAME}@example.org\t{domain}\t\\N\t{{}}\n"])
         suppression.suppress(conn, people.ours, [f"{NAME}@example.org"], "bounced", "campaign 7", at=SINCE)
         suppression.remove(conn, people.ours, [f"{NAME}@example.org"], user_id=people.ann)
         entries = [

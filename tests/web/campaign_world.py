@@ -9,6 +9,7 @@ from app.flows import edit_campaign, launch, pools, send_range, senders
 from app.flows.edit_campaign import Draft
 from app.models import lead
 from app.runtime import Runtime
+from tests import world
 from tests.web.conftest import People
 
 SUBJECT = 'News for {{ lead.first_name | default: "you" }}'
@@ -25,7 +26,7 @@ def add_leads(runtime: Runtime, organisation_id: int, names: Mapping[str, str]) 
             f"{local}@example.org\t{domain}\t\\N\t{json.dumps({'first_name': name} if name else {})}\n"
             for local, name in names.items()
         )
-        lead.merge(conn, organisation_id, lines)
+        world.merge(conn, organisation_id, lines)
         emails = [f"{local}@example.org" for local in names]
         return {email: lead.find_id(conn, organisation_id, email) or 0 for email in emails}
 

@@ -14,6 +14,7 @@ from app.flows.edit_campaign import Draft
 from app.models import alert, lead
 from app.models.alert import Kind
 from app.runtime import Runtime
+from tests import world
 from tests.web.conftest import People, Visit
 from web import create_app
 from web.visitor import PUBLIC
@@ -26,7 +27,7 @@ NO_TOKEN = {"unsubscribe.act", "unsubscribe.track", "webhooks.take"}
 def a_lead(runtime: Runtime, organisation_id: int) -> int:
     with runtime.db.begin() as conn:
         domain = lead.number_domains(conn, ["example.org"])["example.org"]
-        return lead.merge(conn, organisation_id, [f"theirs@example.org\t{domain}\t\\N\t{{}}\n"]).added[0]
+        return world.merge(conn, organisation_id, [f"theirs@example.org\t{domain}\t\\N\t{{}}\n"]).added[0]
 
 
 def an_alert(runtime: Runtime, people: People) -> int:

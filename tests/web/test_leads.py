@@ -20,7 +20,7 @@ def many(runtime: Runtime, people: People) -> None:
         domain = lead.number_domains(conn, ["example.org"])["example.org"]
         lead.register_attributes(conn, people.ours, {"first_name": "text", "vip": "boolean"})
         known = json.dumps({"first_name": "<b>Ada</b>", "vip": True})
-        lead.merge(conn, people.ours, (f"lead{n:03}@example.org\t{domain}\t\\N\t{known}\n" for n in range(120)))
+        world.merge(conn, people.ours, (f"lead{n:03}@example.org\t{domain}\t\\N\t{known}\n" for n in range(120)))
 
 
 def found(page: str) -> list[str]:

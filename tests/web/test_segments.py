@@ -8,6 +8,7 @@ import pytest
 
 from app.models import lead
 from app.runtime import Runtime
+from tests import world
 from tests.web.conftest import People, Visit
 from web.json_lines import lines_of
 
@@ -24,7 +25,7 @@ def three_leads(runtime: Runtime, people: People) -> None:
             f"{name}@example.org\t{domain}\t\\N\t{json.dumps({'country': country})}\n"
             for name, country in countries.items()
         )
-        lead.merge(conn, people.ours, lines)
+        world.merge(conn, people.ours, lines)
 
 
 def preview(visit: Visit, condition: object) -> str:

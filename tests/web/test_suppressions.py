@@ -38,7 +38,7 @@ def sender_id(runtime: Runtime, people: People) -> int:
 def lead_id(runtime: Runtime, people: People) -> int:
     with runtime.db.begin() as conn:
         domain = lead.number_domains(conn, ["example.org"])["example.org"]
-        lead.merge(conn, people.ours, [f"{ADA}\t{domain}\t\\N\t{{}}\n"])
+        world.merge(conn, people.ours, [f"{ADA}\t{domain}\t\\N\t{{}}\n"])
         return int(conn.execute(text("SELECT id FROM lead")).scalar_one())
 
 
