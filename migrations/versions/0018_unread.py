@@ -1,0 +1,14 @@
+"""What providers say that we have no word for, and connections shared by processes."""
+
+revision = "0018"
+down_revision = "0017"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass

@@ -1,0 +1,14 @@
+"""The record's index leaves out what hand-offs know already."""
+
+revision = "0019"
+down_revision = "0018"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass
