@@ -111,6 +111,27 @@ class Database:
         self.pool.close()
 
 
+class Joined(Database):
+    """A database whose transactions are parts of one that is open: savepoints, committed with it or not at all."""
+
+    def __init__(self, outer: Connection) -> None:
+        self.outer = outer
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        with self.outer.begin_nested():
+            yield self.outer
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        joined = Session(self.outer, expire_on_commit=False, join_transaction_mode="create_savepoint")
+        with joined as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        """It is not ours to close."""
+
+
 def _note_return(line: Line) -> None:
     line.returned = time.monotonic()
 

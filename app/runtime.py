@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from uuid import UUID, uuid4
 
+from sqlalchemy import Connection
+
 from app.buckets import Buckets
 from app.config import Settings
-from app.db import Database
+from app.db import Database, Joined
 from app.models.outbox import Lease
 from app.providers import Provider, open_provider
 from app.signing import ReturnTokens, Signer, TrackingTokens, Vault
@@ -125,3 +127,34 @@ class Runtime:
         if self.reports is not self.db:
             self.reports.close()
         self.db.close()
+
+
+class Inside(Runtime):
+    """A runtime whose transactions are parts of the one that is open on `conn`: what is done in it is done together.
+
+    Its bells ring after the commit, by `ring_kept`: before it nobody sees the work that they ring for.
+    """
+
+    def __init__(self, outside: Runtime, conn: Connection) -> None:
+        self.__dict__.update(outside.__dict__)
+        self.db = Joined(conn)
+        self._outside = outside
+        self._rung: list[str] = []
+
+    def ring(self, bell: str, times: int = 1) -> None:
+        self._rung += [bell] * times
+
+    def ring_later(self, bell: str, seconds: float) -> None:
+        self._outside.ring_later(bell, seconds)
+
+    def ring_kept(self) -> None:
+        """Ring what was rung for meanwhile."""
+        for bell in self._rung:
+            self._outside.ring(bell)
+
+    @property
+    def calls(self) -> ThreadPoolExecutor:
+        return self._outside.calls
+
+    def close(self) -> None:
+        """Whoever opened the runtime outside closes it."""
