@@ -21,6 +21,7 @@ BENCHES = {
     "webhooks": "bench.webhooks",
     "clicks": "bench.clicks",
     "faults": "bench.faults",
+    "pace": "bench.pace",
 }
 
 

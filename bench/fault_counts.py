@@ -138,13 +138,13 @@ def read_ranges(conn: Connection, run: Run) -> Counter[str]:
 
 
 def read_log(path: Path) -> dict[Run, Counter[int]]:
-    """What the provider accepted, from its own log: run -> lead -> times. Lines: campaign run handoff key leads."""
+    """What the provider accepted, by its log: run -> lead -> times. Lines: campaign run handoff key leads time."""
     found: dict[Run, Counter[int]] = {}
     if not path.exists():
         return found
     with path.open() as lines:
         for line in lines:
-            campaign_id, run, _handoff, _key, leads = line.split()
+            campaign_id, run, _handoff, _key, leads, *_time = line.split()
             found.setdefault((int(campaign_id), int(run)), Counter()).update(map(int, leads.split(",")))
     return found
 

@@ -14,27 +14,21 @@ from __future__ import annotations
 import gc
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from uuid import uuid4
+from contextlib import ExitStack
 
 import psycopg
 
 from app.errors import MillraceError
 from app.flows import launch
-from app.flows.compose import Composer
-from app.mail import Accepted, Letter
-from app.models import campaign
-from app.models.template import Compiled, LeadView
-from app.providers import Provider, open_provider
+from app.models.template import LeadView
 from app.runtime import Runtime
 from bench import old_design, prefill, sending
 from bench.harness import Answer, Figures, Server, Wal, Watch, reach, say, server
 from bench.old_design import Email
 from bench.prefill import Tenant
 from bench.process import Memory, Sink, cpu_seconds, postgres_pid, sink, started
+from bench.sending import Poster, composing
 
 SIZES = {"leads": 200_000}
 PAGE = 1000
@@ -84,10 +78,7 @@ def _ours(house: Server, peer: Sink, tenant: Tenant, leads: int, workers: int) -
         campaign_id = sending.create_campaign(runtime, tenant, peer.provider_url)
         variables = sending.environment(house)
         stack.enter_context(started(["cli", "clock"], variables, house.folder / "clock.log"))
-        command = ["dramatiq", "workers.main", "--processes", str(workers)]
-        command += ["--threads", str(runtime.settings.worker_threads)]
-        worker = stack.enter_context(started(command, variables, house.folder / "worker.log"))
-        _wait_for_workers(house, workers)
+        worker = stack.enter_context(sending.workers(house, workers, runtime.settings.worker_threads))
         pids = {"worker": worker.pid, "sink": peer.pid, "postgres": postgres_pid(house)}
         before = {name: cpu_seconds(pid) for name, pid in pids.items()}
         with Wal(house.database_url) as wal, Memory(worker.pid) as memory, Watch() as watch:
@@ -111,65 +102,21 @@ def _ours(house: Server, peer: Sink, tenant: Tenant, leads: int, workers: int) -
     }
 
 
-def _wait_for_workers(house: Server, workers: int) -> None:
-    """Until all have beaten once: they are booted then."""
-    _wait(house, f"SELECT count(*) >= {workers} FROM process WHERE kind = 'worker'", 60)
-
-
 def _wait_until_finished(house: Server, campaign_id: int) -> None:
-    _wait(house, f"SELECT state = 'finished' FROM campaign WHERE id = {campaign_id}", 3600)
-
-
-def _wait(house: Server, question: str, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    with psycopg.connect(house.database_url, autocommit=True) as conn:
-        while conn.execute(question.encode()).fetchone() != (True,):
-            if time.monotonic() > until:
-                raise MillraceError(f"This was not so after {seconds:.0f} s: {question}")
-            time.sleep(0.05)
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What a rival composes and posts with: our own composer and provider, so that only the design differs."""
-
-    composer: Composer
-    provider: Provider
-    subject: str
-
-    def post(self, letters: list[Letter]) -> list[str]:
-        """One call; the provider's ids, all of them accepted."""
-        outcomes = self.provider.send(self.composer.batch(1, uuid4(), 1, letters))
-        refs = [outcome.ref for outcome in outcomes if isinstance(outcome, Accepted)]
-        if len(refs) != len(letters):
-            raise MillraceError("The sink did not accept a call of a rival.")
-        return refs
+    sending.wait_until(house, f"SELECT state = 'finished' FROM campaign WHERE id = {campaign_id}", 3600)
 
 
 def _rivals(house: Server, peer: Sink, tenant: Tenant, seconds: float) -> dict[str, Figures]:
     with sending.runtime(house) as runtime:
-        with _composing(runtime, peer, tenant) as ready:
+        with composing(runtime, peer.provider_url, tenant) as ready:
             peer.reset()
             no_database = _no_database(house, runtime, ready, seconds)
-        with _composing(runtime, peer, tenant) as ready:
+        with composing(runtime, peer.provider_url, tenant) as ready:
             peer.reset()
             return {"no_database": no_database, "old_design": _old_design(house, tenant, ready, seconds)}
 
 
-@contextmanager
-def _composing(runtime: Runtime, peer: Sink, tenant: Tenant) -> Iterator[Peer]:
-    campaign_id = sending.create_campaign(runtime, tenant, peer.provider_url)
-    with runtime.db.begin() as conn:
-        about = campaign.load_sending(conn, campaign_id)
-        compiled = Compiled.from_json(campaign.load_compiled(conn, campaign_id, 0))
-    provider = open_provider(peer.provider_url, deadline=runtime.settings.call_deadline)
-    try:
-        yield Peer(Composer(compiled, about, runtime.settings.base_url, runtime.signer), provider, "Five new routes")
-    finally:
-        provider.close()
-
-
-def _no_database(house: Server, runtime: Runtime, ready: Peer, seconds: float) -> Figures:
+def _no_database(house: Server, runtime: Runtime, ready: Poster, seconds: float) -> Figures:
     say("without a database")
     with psycopg.connect(house.database_url) as conn:
         rows = conn.execute("SELECT id, email, time_zone, attributes FROM lead ORDER BY id").fetchall()
@@ -207,7 +154,7 @@ SELECT id, email, time_zone, attributes
 """
 
 
-def _old_design(house: Server, tenant: Tenant, ready: Peer, seconds: float) -> Figures:
+def _old_design(house: Server, tenant: Tenant, ready: Poster, seconds: float) -> Figures:
     say("the old design")
     sent = last = 0
     with psycopg.connect(house.database_url) as conn:
@@ -234,7 +181,7 @@ def _cpu(watch: Watch, emails: int) -> Figures:
     return {"worker_cpu_us_per_email": watch.cpu_seconds * 1e6 / emails}
 
 
-def _send_fifty(conn: old_design.Connection, ready: Peer, leads: list[LeadView], tenant: Tenant) -> None:
+def _send_fifty(conn: old_design.Connection, ready: Poster, leads: list[LeadView], tenant: Tenant) -> None:
     letters, _ = ready.composer.compose(leads)
     emails = [Email(1, tenant.user_id, letter.lead_id, letter.address, ready.subject) for letter in letters]
     ids = old_design.insert(conn, emails, "queued")

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from uuid import uuid4
 
 import psycopg
 
 from app import config
+from app.errors import MillraceError
 from app.flows import edit_campaign, pools, segments, senders
+from app.flows.compose import Composer
 from app.flows.edit_campaign import Draft
 from app.flows.refresh import refresh
+from app.mail import Accepted, Letter
+from app.models import campaign
+from app.models.template import Compiled
+from app.providers import Provider, open_provider
 from app.runtime import Runtime
 from bench import letter
 from bench.harness import Server
 from bench.prefill import Tenant
+from bench.process import started
 from cli.process import open_runtime
 
 
@@ -35,6 +45,25 @@ def runtime(house: Server, **more: str) -> Iterator[Runtime]:
         yield held
     finally:
         held.close()
+
+
+@contextmanager
+def workers(house: Server, processes: int, threads: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Worker processes as the Procfile starts them, once all have beaten: they are booted then."""
+    command = ["dramatiq", "workers.main", "--processes", str(processes), "--threads", str(threads)]
+    with started(command, environment(house), house.folder / "worker.log") as worker:
+        wait_until(house, f"SELECT count(*) >= {processes} FROM process WHERE kind = 'worker'", 60)
+        yield worker
+
+
+def wait_until(house: Server, question: str, seconds: float) -> None:
+    """Until the database says that it is so; raises MillraceError after `seconds`."""
+    until = time.monotonic() + seconds
+    with psycopg.connect(house.database_url, autocommit=True) as conn:
+        while conn.execute(question.encode()).fetchone() != (True,):
+            if time.monotonic() > until:
+                raise MillraceError(f"This was not so after {seconds:.0f} s: {question}")
+            time.sleep(0.05)
 
 
 def catch_up(house: Server) -> None:
@@ -66,3 +95,34 @@ def create_campaign(runtime: Runtime, tenant: Tenant, provider_url: str, conditi
     segment_id = None if condition is None else segments.create(runtime, organisation_id, name, condition)
     draft = Draft(name, sender_id, segment_id, letter.SUBJECT, letter.HTML, letter.TEXT)
     return edit_campaign.create(runtime, organisation_id, tenant.user_id, draft)
+
+
+@dataclass(frozen=True, slots=True)
+class Poster:
+    """What a rival composes and posts with: our own composer and provider, so that only the design differs."""
+
+    composer: Composer
+    provider: Provider
+    subject: str
+
+    def post(self, letters: list[Letter]) -> list[str]:
+        """One call; the provider's ids, all of them accepted."""
+        outcomes = self.provider.send(self.composer.batch(1, uuid4(), 1, letters))
+        refs = [outcome.ref for outcome in outcomes if isinstance(outcome, Accepted)]
+        if len(refs) != len(letters):
+            raise MillraceError("The sink did not accept a call of a rival.")
+        return refs
+
+
+@contextmanager
+def composing(runtime: Runtime, provider_url: str, tenant: Tenant) -> Iterator[Poster]:
+    """A campaign's composer and its provider, for a rival."""
+    campaign_id = create_campaign(runtime, tenant, provider_url)
+    with runtime.db.begin() as conn:
+        about = campaign.load_sending(conn, campaign_id)
+        compiled = Compiled.from_json(campaign.load_compiled(conn, campaign_id, 0))
+    provider = open_provider(provider_url, deadline=runtime.settings.call_deadline)
+    try:
+        yield Poster(Composer(compiled, about, runtime.settings.base_url, runtime.signer), provider, "Five new routes")
+    finally:
+        provider.close()

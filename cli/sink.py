@@ -42,7 +42,7 @@ KEEP_ALIVE = 75  # seconds: longer than any caller keeps an idle connection, so 
 @click.option("--webhook-lose", default=0.0, show_default=True, help="Share of events that are never told.")
 @click.option("--webhook-repeat", default=0.0, show_default=True, help="Share of posts that come twice.")
 @click.option("--seed", default=1, show_default=True, help="The same seed draws the same fates.")
-@click.option("--log", type=click.Path(dir_okay=False), help="Append each call's accepted leads to this file.")
+@click.option("--log", type=click.Path(dir_okay=False), help="Append each call's accepted leads, and its time, here.")
 def sink(host: str, port: int, seed: int, log: str | None, webhook_secret: str, **wishes: object) -> None:
     """Accept email over HTTP, answer as told, count, deliver nothing.
 

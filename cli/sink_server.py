@@ -7,6 +7,7 @@ import hashlib
 import html
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
@@ -154,7 +155,7 @@ class Sink:
         )
         if self.log is not None and accepted:
             leads = ",".join([str(letter["lead"]) for letter in accepted])
-            line = f"{call['campaign']} {call['run']} {call['handoff']} {call['key']} {leads}\n"
+            line = f"{call['campaign']} {call['run']} {call['handoff']} {call['key']} {leads} {time.time():.3f}\n"
             os.write(self.log, line.encode())
 
     def _refuse_call(self, status: int, message: str) -> Answer:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bench import harness, old_design, prefill
+from bench import harness, old_design, pace, prefill
 from bench.__main__ import BENCHES, main
 
 SMALL = {
@@ -22,6 +22,7 @@ SMALL = {
     "segment": ["--leads", "2000"],
     "webhooks": ["--rows", "3000", "--events", "2000", "--days", "3", "--post", "100", "--beside", "200"],
     "clicks": ["--clicks", "2000", "--leads", "2000"],
+    "pace": ["--seconds", "3", "--workers", "2", "--ramp", "3"],
 }
 
 
@@ -40,6 +41,12 @@ def test_a_benchmark_answers_with_one_json_object_on_its_last_line(
         assert all(isinstance(figure, int | float) for figure in figures.values())
     for aim in answer["reach"].values():
         assert set(aim) == {"target", "got"}
+
+
+def test_the_most_within_a_second_is_found_wherever_the_second_begins() -> None:
+    assert pace.most_within([0.0, 0.6, 0.7, 1.1, 1.59, 2.7], 1.0) == 4
+    assert pace.most_within([1.0, 2.0], 1.0) == 1
+    assert pace.most_within([], 1.0) == 0
 
 
 def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -262,7 +262,7 @@ def test_settings_are_not_for_web_pages_nor_for_other_machines(url: str) -> None
     assert Sink(Behaviour(), seed=1).change(outsider, b'{"latency": 9}').status == 403
 
 
-def test_the_log_names_every_accepted_lead(tmp_path: Path) -> None:
+def test_the_log_names_every_accepted_lead_and_when(tmp_path: Path) -> None:
     log = tmp_path / "accepted.log"
     with sink_process("--log", str(log), "--refuse", "0.1") as url:
         provider = open_provider(f"sink+{url}", deadline=5.0)
@@ -271,7 +271,9 @@ def test_the_log_names_every_accepted_lead(tmp_path: Path) -> None:
         provider.close()
         accepted = [lead for lead, outcome in zip(range(1, 51), outcomes, strict=True) if isinstance(outcome, Accepted)]
         [line] = log.read_text().splitlines()
-    assert line == f"3 1 99 {call.key} {','.join(map(str, accepted))}"
+    told, at = line.rsplit(" ", 1)
+    assert told == f"3 1 99 {call.key} {','.join(map(str, accepted))}"
+    assert time.time() - 60 < float(at) < time.time() + 1
 
 
 def test_a_stopped_sink_means_that_nothing_left_us() -> None:
