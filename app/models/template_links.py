@@ -62,6 +62,11 @@ class Links:
     text: tuple[LinkSpot, ...] = ()
     blocks: tuple[LinkSpot, ...] = ()
 
+    @property
+    def places(self) -> tuple[tuple[LinkSpot, ...], ...]:
+        """Where they stand: in the HTML, in the text, in blocks."""
+        return self.html, self.text, self.blocks
+
     def to_json(self) -> dict[str, object]:
         spots = {"html": self.html, "text": self.text, "blocks": self.blocks}
         return {"urls": list(self.urls), **{name: [list(each) for each in found] for name, found in spots.items()}}
@@ -131,6 +136,26 @@ class Numbering:
             for piece, start, end, url in places
             if url in self._numbers or len(self._numbers) < MOST_LINKS
         )
+
+
+def number_together(contents: Sequence[Links]) -> tuple[list[Links], list[int]]:
+    """The links of a campaign's contents, numbered as one: an address is the same link wherever it stands.
+
+    All of them name the addresses of all; beside them, in which contents each address stands: one bit a content.
+    """
+    if len(contents) == 1:
+        return list(contents), [1] * len(contents[0].urls)
+    numbering = Numbering()
+    spots = [
+        [numbering.spots((*spot[:3], each.urls[spot.link - 1]) for spot in part) for part in each.places]
+        for each in contents
+    ]
+    urls = numbering.urls
+    standing = [0] * len(urls)
+    for place, parts in enumerate(spots):
+        for link in {spot.link for part in parts for spot in part}:
+            standing[link - 1] |= 1 << place
+    return [Links(urls, *parts) for parts in spots], standing
 
 
 @dataclass(frozen=True, slots=True)
