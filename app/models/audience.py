@@ -14,11 +14,13 @@ from sqlalchemy import (
     Connection,
     Executable,
     Select,
+    Text,
     and_,
     case,
     column,
     func,
     literal,
+    null,
     or_,
     select,
     table,
@@ -35,8 +37,9 @@ from app.models.template import LeadView
 SQL = Statements("audience")
 NOBODY = -1  # no sender's number
 
-# The temporary table of a launch: every matched lead, and why it is left out (NULL: it is not).
-CHOSEN = table("chosen", column("id"), column("reason"))
+# The temporary table of a launch: every matched lead, why it is left out (NULL: it is not), and its time zone (NULL
+# where it has none, and where that is not asked for).
+CHOSEN = table("chosen", column("id"), column("reason"), column("time_zone"))
 
 
 class _CreateChosen(Executable, ClauseElement):
@@ -77,13 +80,22 @@ def first(
     return None if row is None else LeadView(row.id, row.email, row.time_zone, row.attributes)
 
 
-def choose(conn: Connection, organisation_id: int, sender_id: int | None, clause: ColumnElement[bool]) -> Audience:
+def choose(
+    conn: Connection,
+    organisation_id: int,
+    sender_id: int | None,
+    clause: ColumnElement[bool],
+    *,
+    zones: bool = False,
+) -> Audience:
     """Put the audience into the temporary table `chosen`, which lives until the transaction ends.
 
+    With their time zones where `zones` says so.
     A table and not one big INSERT … SELECT, because PostgreSQL plans no parallel scan under a statement that writes.
     """
     conn.execute(SQL.room_to_sort)
-    conn.execute(_CreateChosen(_matched(organisation_id, sender_id, clause)))
+    zone = Lead.time_zone if zones else null().cast(Text)
+    conn.execute(_CreateChosen(_matched(organisation_id, sender_id, clause, zone.label("time_zone"))))
     return _read(conn, select(CHOSEN.c.reason, func.count().label("leads")).group_by(CHOSEN.c.reason))
 
 

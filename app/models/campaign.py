@@ -170,9 +170,10 @@ def freeze(
     condition: Mapping[str, object],
     audience: int,
     exclusions: Mapping[str, int],
+    parts: int = 1,
 ) -> None:
-    """Keep who a run goes to: the condition as it was, leads included, leads left out by reason."""
-    values = {"campaign_id": campaign_id, "run": run, "condition": Jsonb(condition)}
+    """Keep who a run goes to: the condition as it was, leads included (in so many parts), leads left out by reason."""
+    values = {"campaign_id": campaign_id, "run": run, "condition": Jsonb(condition), "parts": parts}
     conn.execute(SQL.freeze, values | {"audience": audience, "exclusions": Jsonb(exclusions)})
 
 
@@ -196,8 +197,9 @@ def close_cancelled(conn: Connection, campaign_id: int) -> None:
 class Choice:
     """A campaign with due ranges, and a pool that they may go through now.
 
-    `probe`: the pool was found down, and one batch may try whether it is back. `limited`: it has limits; `burst` is the
-    most leads that its limit per second lets go at once, if it has one.
+    `probe`: the pool was found down, and one batch may try whether it is back. `limited`: it has limits; `warms`: it is
+    warming up, or the sender's domain is; `rated`: the campaign has a rate of its own. `burst` is the most leads that
+    limit and rate let go at once, if there are any.
     """
 
     campaign_id: int
@@ -206,6 +208,8 @@ class Choice:
     probe: bool
     limited: bool = False
     burst: int | None = None
+    warms: bool = False
+    rated: bool = False
 
 
 def pick(conn: Connection) -> list[Choice]:
@@ -221,9 +225,10 @@ def reopen(conn: Connection, campaign_id: int, run: int) -> None:
     conn.execute(SQL.reopen, {"campaign_id": campaign_id, "run": run})
 
 
-def load_sending(conn: Connection, campaign_id: int, pool_id: int | None = None) -> Sending:
+def load_sending(conn: Connection, campaign_id: int, pool_id: int | None = None, variant: int = 0) -> Sending:
     """Identity and content version of a campaign that was launched, and the pool; None: its sender's first one."""
-    return Sending(*conn.execute(SQL.load_sending, {"campaign_id": campaign_id, "pool_id": pool_id}).one())
+    values = {"campaign_id": campaign_id, "pool_id": pool_id, "variant": variant}
+    return Sending(*conn.execute(SQL.load_sending, values).one())
 
 
 def load_compiled(conn: Connection, campaign_id: int, variant: int) -> dict[str, Any]:

@@ -33,43 +33,60 @@ RETURNING before.state AS came_from
 -- Fair between campaigns: fewest leases held for its weight. Only open campaigns are looked at (a partial index), so the
 -- cost does not grow with how many were ever sent. Chance decides between equals, or all workers would meet at one.
 -- A campaign goes through its sender's first pool while that sends, else through the second. A paused pool whose time has
--- come is offered too, before the other: one batch may try whether its provider is back. One whose limit is used up is not.
+-- come is offered too, before the other: one batch may try whether its provider is back. One whose limit is used up is not,
+-- nor is one whose warm-up, or that of the sender's domain; nor a campaign whose own rate is, nor that of a paused sender.
 -- name: pick
 WITH waiting AS MATERIALIZED (
-    SELECT campaign.id, campaign.weight, sender.pool_id, sender.second_pool_id, first.state AS first_state,
-           random() AS lot
+    SELECT campaign.id, campaign.weight, first_pool(sender, false) AS pool_id, second_pool(sender) AS second_pool_id,
+           first.state AS first_state, rate.burst AS rate_burst, warm_up.id IS NOT NULL AS warms, random() AS lot
       FROM campaign
       JOIN sender
         ON sender.id = campaign.sender_id
       JOIN pool AS first
-        ON first.id = sender.pool_id
+        ON first.id = first_pool(sender, false)
+      LEFT JOIN campaign_rate AS rate
+        ON rate.campaign_id = campaign.id
+      LEFT JOIN warm_up
+        ON warm_up.organisation_id = campaign.organisation_id
+       AND warm_up.domain = lower(split_part(sender.address, '@', 2))
+       AND (now() AT TIME ZONE 'UTC')::date < warm_up.starts_on + cardinality(warm_up.curve)
      WHERE campaign.state = 'sending'
+       AND sender.state <> 'paused'
+       AND (rate.paced_until IS NULL OR rate.paced_until <= now())
+       AND (warm_up.paced_until IS NULL OR warm_up.paced_until <= now())
 )
 SELECT waiting.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS probe,
        EXISTS (SELECT FROM pool_limit WHERE pool_limit.pool_id = pool.id) AS limited,
-       CASE WHEN whole.per_second IS NOT NULL THEN whole.burst END AS burst
+       least(CASE WHEN whole.per_second IS NOT NULL THEN whole.burst END, waiting.rate_burst) AS burst,
+       waiting.warms OR warm_up.id IS NOT NULL AS warms,
+       waiting.rate_burst IS NOT NULL AS rated
   FROM waiting
  CROSS JOIN LATERAL (VALUES (1, waiting.pool_id), (2, waiting.second_pool_id)) AS way (place, pool_id)
   JOIN pool
     ON pool.id = way.pool_id
-  LEFT JOIN pool_limit AS whole
+  LEFT JOIN pool_pace AS whole
     ON whole.pool_id = pool.id
    AND whole.receiver = ''
+  LEFT JOIN warm_up
+    ON warm_up.pool_id = pool.id
+   AND (now() AT TIME ZONE 'UTC')::date < warm_up.starts_on + cardinality(warm_up.curve)
  WHERE (way.place = 1 OR waiting.first_state <> 'active')
    AND (pool.state = 'active'
         OR (pool.resume_at <= now() AND (pool.probe_until IS NULL OR pool.probe_until < now())))
    AND (whole.paced_until IS NULL OR whole.paced_until <= now())
+   AND (warm_up.paced_until IS NULL OR warm_up.paced_until <= now())
    AND EXISTS (
            SELECT FROM outbox
             WHERE outbox.campaign_id = waiting.id
               AND outbox.state = 'ready'
               AND outbox.due_at <= now()
+              AND (outbox.closes_at IS NULL OR outbox.closes_at > now())
               AND (outbox.waits_for IS NULL
                    OR NOT EXISTS (
-                          SELECT FROM pool_limit
-                           WHERE pool_limit.pool_id = pool.id
-                             AND pool_limit.receiver = outbox.waits_for
-                             AND pool_limit.paced_until > now()
+                          SELECT FROM pool_pace
+                           WHERE pool_pace.pool_id = pool.id
+                             AND pool_pace.receiver = outbox.waits_for
+                             AND pool_pace.paced_until > now()
                       ))
        )
  ORDER BY (SELECT count(*) FROM outbox WHERE outbox.campaign_id = waiting.id AND outbox.state = 'leased')
@@ -87,11 +104,11 @@ SELECT campaign.id, campaign.organisation_id, campaign.owner_id, campaign.name,
   FROM campaign
   JOIN content
     ON content.campaign_id = campaign.id
-   AND content.variant = 0
+   AND content.variant = CAST(:variant AS smallint)
   JOIN sender
     ON sender.id = campaign.sender_id
   JOIN pool
-    ON pool.id = coalesce(CAST(:pool_id AS smallint), sender.pool_id)
+    ON pool.id = coalesce(CAST(:pool_id AS smallint), first_pool(sender, false))
  WHERE campaign.id = :campaign_id
 
 -- name: load_compiled
@@ -113,7 +130,8 @@ UPDATE campaign
    SET run = :run,
        condition = :condition,
        audience = :audience,
-       exclusions = :exclusions
+       exclusions = :exclusions,
+       parts = :parts
  WHERE id = :campaign_id
 
 -- Those that send, and those that settle once their last unknown is resolved, or after a day.

@@ -76,9 +76,13 @@ SELECT coalesce(sum(lead_id), 0), coalesce(sum(lead_id % 2147483647 * 2654435761
 
 -- The range that a lead of the audience was first put into.
 -- name: find_first_range
-SELECT id
-  FROM outbox
- WHERE campaign_id = :campaign_id
+SELECT outbox.id
+  FROM campaign
+ CROSS JOIN LATERAL generate_series(0, campaign.parts - 1) AS each (part)
+  JOIN outbox
+    ON outbox.campaign_id = campaign.id
+   AND outbox.part = each.part
+ WHERE campaign.id = :campaign_id
    AND parent_id IS NULL
    AND first_lead <= :lead_id
    AND last_lead >= :lead_id

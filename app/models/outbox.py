@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -45,10 +46,14 @@ class Lease:
     position: int
     lead_ids: list[int]
     waits_for: str | None = None  # all of them go to this receiver, and waited for its limit
+    variant: int = 0  # the content that they get
     pool_id: int | None = None  # the pool that they go through; None: the sender's first
     probe: bool = False  # it tries whether its pool's provider is back
     limited: bool = False  # the pool has limits
     by_day: tuple[str, ...] = ()  # receivers whose limits by day its emails count for, from the hand-over on
+    warms: bool = False  # the pool is warming up, or the sender's domain is
+    warm_ups: tuple[int, ...] = ()  # those that its emails count for, from the hand-over on
+    rated: bool = False  # the campaign has a rate of its own
 
 
 class PageLead(NamedTuple):
@@ -105,6 +110,8 @@ def claim(
     most: int = WHOLE,
     probe: bool = False,
     limited: bool = False,
+    warms: bool = False,
+    rated: bool = False,
 ) -> Lease | None:
     """Take the campaign's oldest due range for `lease` seconds, to go through a pool; None where every one is taken.
 
@@ -112,7 +119,9 @@ def claim(
     """
     values = {"campaign_id": campaign_id, "owner": owner, "lease": lease, "most": most, "pool_id": pool_id}
     row = conn.execute(SQL.claim, values).first()
-    return None if row is None else Lease(**row._mapping, pool_id=pool_id, probe=probe, limited=limited)
+    if row is None:
+        return None
+    return Lease(**row._mapping, pool_id=pool_id, probe=probe, limited=limited, warms=warms, rated=rated)
 
 
 def load_page(conn: Connection, organisation_id: int, campaign_id: int, lead_ids: Sequence[int]) -> list[PageLead]:
@@ -279,7 +288,59 @@ def domains(conn: Connection, lead_ids: Sequence[int]) -> dict[int, int]:
     return {row.id: row.domain_id for row in conn.execute(SQL.domains, {"lead_ids": list(lead_ids)})}
 
 
-def cut(conn: Connection, campaign_id: int, run: int, size: int) -> int:
-    """Cut the leads of `audience.choose` into ranges of `size`, due now; the number of leads."""
-    values = {"campaign_id": campaign_id, "run": run, "size": size}
-    return int(conn.execute(SQL.cut, values).scalar_one())
+@dataclass(frozen=True, slots=True)
+class Test:
+    """An A/B test: a share of the audience in percent, among so many variants. The rest waits for the winner."""
+
+    __test__ = False  # pytest takes the name for its own
+
+    share_percent: int
+    variants: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Leads that are due at the same time, in ranges of `size`: those of these zones, as leads have them.
+
+    The first of several is also for whom no zone is named; `closes_at` None: at any time from `due_at` on.
+    """
+
+    due_at: datetime
+    closes_at: datetime | None
+    size: int
+    zones: tuple[str, ...] = ()
+
+
+def parts_of(places: Sequence[Place] = (), test: Test | None = None) -> int:
+    """How many parts a cut makes: of each place one a variant, and one for the rest of a test."""
+    return max(len(places), 1) * _slots(test)
+
+
+def _slots(test: Test | None) -> int:
+    return 1 if test is None else test.variants + 1
+
+
+def cut(
+    conn: Connection,
+    campaign_id: int,
+    run: int,
+    size: int,
+    *,
+    places: Sequence[Place] = (),
+    test: Test | None = None,
+) -> int:
+    """Cut the leads of `audience.choose` into ranges; the number of leads.
+
+    Of `size` and due now, unless `places` say otherwise. Those of a test's rest have variant -1, and are never due.
+    Part n * slots + v holds the leads of place n that are in variant v, where slots is the number of variants and one.
+    """
+    values: dict[str, object] = {"campaign_id": campaign_id, "run": run}
+    if not places and test is None:
+        return int(conn.execute(SQL.cut, values | {"size": size}).scalar_one())
+    places = places or [Place(conn.execute(SQL.now).scalar_one(), None, size)]
+    zones = [(zone, number) for number, place in enumerate(places) for zone in place.zones]
+    values |= {"due_at": [each.due_at for each in places], "closes_at": [each.closes_at for each in places]}
+    values |= {"sizes": [each.size for each in places], "parts": _slots(test)}
+    values |= {"zones": [zone for zone, _ in zones], "zone_places": [number for _, number in zones]}
+    values |= {"variants": test.variants if test else 0, "share": test.share_percent if test else 0}
+    return int(conn.execute(SQL.cut_parts, values).scalar_one())

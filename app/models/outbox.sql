@@ -7,12 +7,13 @@ WITH next AS (
      WHERE campaign_id = :campaign_id
        AND state = 'ready'
        AND due_at <= now()
+       AND (closes_at IS NULL OR closes_at > now())
        AND (waits_for IS NULL
             OR NOT EXISTS (
-                   SELECT FROM pool_limit
-                    WHERE pool_limit.pool_id = :pool_id
-                      AND pool_limit.receiver = outbox.waits_for
-                      AND pool_limit.paced_until > now()
+                   SELECT FROM pool_pace
+                    WHERE pool_pace.pool_id = :pool_id
+                      AND pool_pace.receiver = outbox.waits_for
+                      AND pool_pace.paced_until > now()
                ))
      ORDER BY due_at, id
      LIMIT 1
@@ -27,7 +28,7 @@ UPDATE outbox
  WHERE outbox.id = next.id
 RETURNING outbox.id AS range_id, outbox.campaign_id, outbox.run, outbox.fence, outbox.attempts,
           coalesce(extract(epoch FROM now() - outbox.deferred_since), 0)::float8 AS put_off_for,
-          outbox.position, outbox.waits_for,
+          outbox.position, outbox.waits_for, outbox.variant,
           outbox.lead_ids[
               outbox.position + 1 : least(
                   outbox.position + CAST(:most AS bigint),
@@ -35,10 +36,10 @@ RETURNING outbox.id AS range_id, outbox.campaign_id, outbox.run, outbox.fence, o
                   CASE
                       WHEN outbox.waits_for IS NOT NULL THEN outbox.position + (
                           SELECT burst
-                            FROM pool_limit
-                           WHERE pool_limit.pool_id = :pool_id
-                             AND pool_limit.receiver = outbox.waits_for
-                             AND pool_limit.per_second IS NOT NULL
+                            FROM pool_pace
+                           WHERE pool_pace.pool_id = :pool_id
+                             AND pool_pace.receiver = outbox.waits_for
+                             AND pool_pace.per_second IS NOT NULL
                       )
                   END
               )
@@ -202,10 +203,10 @@ SELECT state
 
 -- name: put_off
 INSERT INTO outbox (
-    campaign_id, parent_id, run, attempts, due_at, size, first_lead, last_lead, lead_ids, deferred_since, resent,
-    waits_for
+    campaign_id, parent_id, part, closes_at, run, attempts, due_at, size, first_lead, last_lead, lead_ids,
+    deferred_since, resent, waits_for, variant, rest
 )
-SELECT campaign_id, id, run + :later_run, :attempts, now() + make_interval(secs => :seconds),
+SELECT campaign_id, id, part, closes_at, run + :later_run, :attempts, now() + make_interval(secs => :seconds),
        cardinality(CAST(:lead_ids AS bigint[])),
        (SELECT min(lead_id) FROM unnest(CAST(:lead_ids AS bigint[])) AS lead_id),
        (SELECT max(lead_id) FROM unnest(CAST(:lead_ids AS bigint[])) AS lead_id),
@@ -215,7 +216,8 @@ SELECT campaign_id, id, run + :later_run, :attempts, now() + make_interval(secs 
            WHEN NOT :resent AND :later_run = 0 THEN deferred_since
        END,
        :resent OR (resent AND :later_run = 0),
-       coalesce(CAST(:waits_for AS text), waits_for)
+       coalesce(CAST(:waits_for AS text), waits_for),
+       variant, rest
   FROM outbox
  WHERE id = :parent_id
 
@@ -277,7 +279,7 @@ RETURNING state
 -- These events go into the record by a statement of their own, and so do their news (app/models/news.py).
 -- name: cancel_open
 WITH closing AS (
-    SELECT id, campaign_id, run, position, size, lead_ids
+    SELECT id, campaign_id, run, variant, position, size, lead_ids
       FROM outbox
      WHERE campaign_id = :campaign_id
        AND state = 'ready'
@@ -292,9 +294,9 @@ WITH closing AS (
      WHERE outbox.id = closing.id
     RETURNING outbox.id
 ), appended AS (
-    INSERT INTO event (time, lead_id, organisation_id, user_id, campaign_id, domain_id, kind, pool_id, run)
+    INSERT INTO event (time, lead_id, organisation_id, user_id, campaign_id, domain_id, kind, pool_id, variant, run)
     SELECT now(), gone.lead_id, campaign.organisation_id, campaign.owner_id, campaign.id,
-           coalesce(lead.domain_id, 0), 'cancelled', sender.pool_id, closing.run
+           coalesce(lead.domain_id, 0), 'cancelled', sender.pool_id, closing.variant, closing.run
       FROM closing
       JOIN campaign
         ON campaign.id = closing.campaign_id
@@ -339,6 +341,56 @@ WITH sliced AS (
 SELECT coalesce(sum(size), 0)
   FROM cut
 
+-- An audience in parts: of each place (leads that are due at the same time: by their zone) one for every variant that is
+-- tested, and one for the rest, which waits for the winner. Which one a lead is in, a hash of it and its campaign decides.
+-- name: cut_parts
+WITH place AS (
+    SELECT number - 1 AS place, due_at, closes_at, size
+      FROM unnest(CAST(:due_at AS timestamptz[]), CAST(:closes_at AS timestamptz[]), CAST(:sizes AS integer[]))
+      WITH ORDINALITY AS told (due_at, closes_at, size, number)
+), zone AS (
+    SELECT name, place
+      FROM unnest(CAST(:zones AS text[]), CAST(:zone_places AS integer[])) AS told (name, place)
+), placed AS (
+    SELECT chosen.id, coalesce(zone.place, 0) AS place,
+           CASE
+               WHEN :variants = 0 THEN 0
+               WHEN hash.number % 10000 >= CAST(:share AS integer) * 100 THEN :variants
+               ELSE hash.number / 10000 % greatest(:variants, 1)
+           END AS variant
+      FROM chosen
+     CROSS JOIN LATERAL (
+               SELECT hashint8extended(chosen.id, CAST(:campaign_id AS bigint)) & 9223372036854775807 AS number
+           ) AS hash
+      LEFT JOIN zone
+        ON zone.name = chosen.time_zone
+     WHERE chosen.reason IS NULL
+), sliced AS (
+    SELECT placed.id, placed.place, placed.variant, place.due_at, place.closes_at,
+           (row_number() OVER (PARTITION BY placed.place, placed.variant ORDER BY placed.id) - 1) / place.size AS slice
+      FROM placed
+      JOIN place
+        ON place.place = placed.place
+), cut AS (
+    INSERT INTO outbox (
+        campaign_id, run, part, variant, due_at, closes_at, size, first_lead, last_lead, lead_ids
+    )
+    SELECT :campaign_id, :run, place * CAST(:parts AS integer) + variant,
+           CASE WHEN variant = :variants AND :variants > 0 THEN -1 ELSE variant END,
+           CASE WHEN variant = :variants AND :variants > 0 THEN 'infinity' ELSE due_at END,
+           CASE WHEN variant = :variants AND :variants > 0 THEN NULL ELSE closes_at END,
+           count(*), min(id), max(id), array_agg(id ORDER BY id)
+      FROM sliced
+     GROUP BY place, variant, slice, due_at, closes_at
+     ORDER BY slice, place, variant
+    RETURNING size
+)
+SELECT coalesce(sum(size), 0)
+  FROM cut
+
+-- name: now
+SELECT now()
+
 -- name: campaign_of
 SELECT campaign_id
   FROM outbox
@@ -367,5 +419,6 @@ UPDATE outbox
  WHERE outbox.campaign_id = campaign.id
    AND outbox.state = 'ready'
    AND outbox.due_at > now()
+   AND outbox.variant >= 0
    AND campaign.state IN ('sending', 'paused')
-   AND :pool_id IN (sender.pool_id, sender.second_pool_id)
+   AND :pool_id IN (sender.pool_id, sender.second_pool_id, sender.transactional_pool_id, sender.moved_to)

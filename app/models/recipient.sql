@@ -1,20 +1,56 @@
--- The leads of a campaign and what happened to each: read from the events, by key, never by OFFSET.
+-- The leads of a campaign and what happened to each: read from the events, by key, never by OFFSET. Rows of emails that
+-- were sent are found by the summaries of their blocks (event_sent), all others by event_lead: so there are two questions.
 -- :since and :until are the days in which anything happened, as constants: only their chunks are planned and opened.
 
 -- name: find_leads
--- Along the index (campaign_id, lead_id) of each chunk, merged: a page is as fast at the end as at the beginning.
+-- The next ones of the frozen audience that were handed over, skipped or cancelled. The first ranges of a part hold its
+-- leads in order of ids: from the one that may hold `after` on, as many as have the leads asked for.
+WITH near AS (
+    SELECT held.lead_ids, held.reached
+    FROM campaign
+    CROSS JOIN LATERAL generate_series(0, campaign.parts - 1) AS each (part)
+    CROSS JOIN LATERAL (
+        SELECT lead_ids, CASE WHEN state = 'cancelled' THEN size ELSE position END AS reached
+        FROM outbox
+        WHERE campaign_id = campaign.id
+          AND outbox.part = each.part
+          AND parent_id IS NULL
+          AND first_lead <= :after
+        ORDER BY first_lead DESC
+        LIMIT 1
+    ) AS held
+    WHERE campaign.id = :campaign_id
+    UNION ALL
+    SELECT counted.lead_ids, counted.reached
+    FROM campaign
+    CROSS JOIN LATERAL generate_series(0, campaign.parts - 1) AS each (part)
+    CROSS JOIN LATERAL (
+        SELECT lead_ids, reached, sum(reached) OVER (ORDER BY first_lead) - reached AS before
+        FROM (
+            SELECT lead_ids, first_lead, CASE WHEN state = 'cancelled' THEN size ELSE position END AS reached
+            FROM outbox
+            WHERE campaign_id = campaign.id
+              AND outbox.part = each.part
+              AND parent_id IS NULL
+              AND first_lead > :after
+              AND (position > 0 OR state = 'cancelled')
+            ORDER BY first_lead
+            LIMIT :limit
+        ) AS following
+    ) AS counted
+    WHERE campaign.id = :campaign_id
+      AND counted.before < :limit
+)
 SELECT lead_id
-FROM event
-WHERE campaign_id = :campaign_id
-  AND lead_id > :after
-  AND time >= :since
-  AND time < :until
-GROUP BY lead_id
+FROM near
+CROSS JOIN LATERAL unnest(near.lead_ids[: near.reached]) AS each (lead_id)
+WHERE lead_id > :after
 ORDER BY lead_id
 LIMIT :limit
 
 -- name: find_leads_of_kind
--- The rare kinds have an index of their own (event_exception); the others are found quickly because they are many.
+-- Every kind but "sent" has the index of what comes back (event_lead), and the rare ones one of their own
+-- (event_exception).
 SELECT lead_id
 FROM event
 WHERE campaign_id = :campaign_id
@@ -28,27 +64,44 @@ ORDER BY lead_id
 LIMIT :limit
 
 -- name: find_facts
-SELECT event.lead_id, lead.email, event.run, event.kind, event.machine, event.weight, event.time,
-       event.detail ->> 'reason' AS reason
-FROM event
+-- Between the first lead and the last one: a summary is asked once for all of them, and not once for each.
+WITH told AS (
+    SELECT lead_id, run, kind, machine, weight, time, detail
+    FROM event
+    WHERE campaign_id = :campaign_id
+      AND kind <> 'sent'
+      AND lead_id = ANY(:lead_ids)
+      AND time >= :since
+      AND time < :until
+    UNION ALL
+    SELECT lead_id, run, kind, machine, weight, time, detail
+    FROM event
+    WHERE campaign_id = :campaign_id
+      AND kind = 'sent'
+      AND lead_id BETWEEN :first AND :last
+      AND lead_id + 0 = ANY(:lead_ids)
+      AND time >= :since
+      AND time < :until
+)
+SELECT told.lead_id, lead.email, told.run, told.kind, told.machine, told.weight, told.time,
+       told.detail ->> 'reason' AS reason
+FROM told
 LEFT JOIN lead
-    ON lead.id = event.lead_id
+    ON lead.id = told.lead_id
     AND lead.organisation_id = :organisation_id
-WHERE event.campaign_id = :campaign_id
-  AND event.lead_id = ANY(:lead_ids)
-  AND event.time >= :since
-  AND event.time < :until
-ORDER BY event.lead_id, event.time
+ORDER BY told.lead_id, told.time
 
 -- name: find_campaigns_of_lead
--- Run 1's ranges hold the whole audience in the order of ids, so one descent of an index finds the only one that can
--- hold the lead: 10 µs a campaign.
+-- The first ranges of a part of the audience hold its leads in the order of ids, so one descent of an index for each part
+-- finds the only one that can hold the lead: 10 µs a campaign, which mostly has one.
 SELECT campaign.id, campaign.name
 FROM campaign
+CROSS JOIN LATERAL generate_series(0, campaign.parts - 1) AS each (part)
 CROSS JOIN LATERAL (
     SELECT last_lead, lead_ids
     FROM outbox
     WHERE campaign_id = campaign.id
+      AND outbox.part = each.part
       AND first_lead <= :lead_id
       AND run = 1
       AND parent_id IS NULL
@@ -64,16 +117,30 @@ ORDER BY campaign.id DESC
 LIMIT :limit
 
 -- name: find_moments
-SELECT event.time, event.kind, event.run, event.machine, link.url, event.detail ->> 'reason' AS reason
-FROM event
+WITH told AS (
+    SELECT time, kind, run, machine, link_id, detail
+    FROM event
+    WHERE campaign_id = :campaign_id
+      AND kind <> 'sent'
+      AND lead_id = :lead_id
+      AND weight > 0
+      AND time >= :since
+      AND time < :until
+    UNION ALL
+    SELECT time, kind, run, machine, link_id, detail
+    FROM event
+    WHERE campaign_id = :campaign_id
+      AND kind = 'sent'
+      AND lead_id = :lead_id
+      AND weight > 0
+      AND time >= :since
+      AND time < :until
+)
+SELECT told.time, told.kind, told.run, told.machine, link.url, told.detail ->> 'reason' AS reason
+FROM told
 LEFT JOIN link
-    ON link.id = event.link_id
-WHERE event.campaign_id = :campaign_id
-  AND event.lead_id = :lead_id
-  AND event.weight > 0
-  AND event.time >= :since
-  AND event.time < :until
-ORDER BY event.time DESC, event.kind DESC
+    ON link.id = told.link_id
+ORDER BY told.time DESC, told.kind DESC
 
 -- name: find_span
 -- The days (of UTC) in which anything happened: what reads the events themselves opens these chunks only. For a young

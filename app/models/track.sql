@@ -4,9 +4,9 @@ DELETE FROM link
  WHERE campaign_id = :campaign_id
 
 -- name: insert_links
-INSERT INTO link (campaign_id, position, url)
-SELECT :campaign_id, position, url
-  FROM unnest(CAST(:urls AS text[])) WITH ORDINALITY AS told (url, position)
+INSERT INTO link (campaign_id, position, url, variants)
+SELECT :campaign_id, position, url, variants
+  FROM unnest(CAST(:urls AS text[]), CAST(:variants AS smallint[])) WITH ORDINALITY AS told (url, variants, position)
 
 -- name: find_links
 SELECT position, url
@@ -64,16 +64,21 @@ SELECT campaign_id, lead_id, position, at, machine
  ORDER BY campaign_id, lead_id, at, position
 
 -- Where a lead stands in the frozen audience: the range of its first run that holds it, and the place in it, from 0.
--- Run 1's ranges hold the audience in order of ids, so one descent of an index finds the only one that can have it.
+-- The first ranges of a part hold its leads in order of ids, so one descent of an index for each part of the audience
+-- (one, but for tests and leads' own time zones) finds the only one of it that can have the lead.
 -- Each range's array is read from where it lies out of line once, not for each of its leads: half of the time.
 -- name: find_places
 WITH found AS MATERIALIZED (
     SELECT asked.campaign_id, asked.lead_id, nearest.id AS range_id
       FROM unnest(CAST(:campaign_ids AS integer[]), CAST(:lead_ids AS bigint[])) AS asked (campaign_id, lead_id)
+      JOIN campaign
+        ON campaign.id = asked.campaign_id
+     CROSS JOIN LATERAL generate_series(0, campaign.parts - 1) AS each (part)
      CROSS JOIN LATERAL (
                SELECT id, last_lead
                  FROM outbox
                 WHERE outbox.campaign_id = asked.campaign_id
+                  AND outbox.part = each.part
                   AND outbox.first_lead <= asked.lead_id
                   AND outbox.parent_id IS NULL
                 ORDER BY outbox.first_lead DESC
@@ -127,10 +132,14 @@ SELECT DISTINCT ON (asked.range_id, asked.lead_id)
 
 -- name: find_campaigns
 SELECT campaign.id, campaign.organisation_id, campaign.owner_id,
-       coalesce((SELECT array_agg(link.id ORDER BY link.position)
-                   FROM link
-                  WHERE link.campaign_id = campaign.id), '{}') AS link_ids
+       coalesce(own.link_ids, '{}') AS link_ids, coalesce(own.variants, '{}') AS variants
   FROM campaign
+ CROSS JOIN LATERAL (
+           SELECT array_agg(link.id ORDER BY link.position) AS link_ids,
+                  array_agg(link.variants ORDER BY link.position) AS variants
+             FROM link
+            WHERE link.campaign_id = campaign.id
+       ) AS own
  WHERE campaign.id = ANY(CAST(:campaign_ids AS integer[]))
 
 -- Of leads that still exist.
