@@ -164,12 +164,19 @@ class Meaning:
         return self.bounce is not None or self.kind is Kind.DEFERRED or self.evidence is Kind.REFUSED
 
 
+class Unread(NamedTuple):
+    """An event of a type that we have no word for: the provider's own name of it, and the event, cut to some size."""
+
+    type: str
+    raw: str
+
+
 class Reported(NamedTuple):
     """One event of a webhook. `key` is the provider's own id of it, the same in every repeat; `at` has a time zone.
 
     `handoff_id` and `lead_id` are ours, from the metadata, 0 where there are none; `ref` is the provider's id of the
     email. `machine`: opened or clicked by a program, as the provider says; `agent` and `address` are what opened or
-    clicked says of itself, and where from, for providers that do not say.
+    clicked says of itself, and where from, for providers that do not say. `unread`: nobody knows what it means.
     """
 
     key: str
@@ -183,3 +190,4 @@ class Reported(NamedTuple):
     reason: str | None = None
     agent: str = ""
     address: str = ""
+    unread: Unread | None = None

@@ -10,8 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from hashlib import blake2b
+from datetime import UTC
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -20,10 +19,10 @@ from app.errors import Unavailable
 from app.flows import consequences, machines, resolve, track
 from app.flows.resolve import Evidence
 from app.mail import Kind, Reported
-from app.models import alert, bounce, event, kept_post, rollup, webhook
+from app.models import alert, bounce, event, kept_post, rollup, unread, webhook
 from app.models.event import Fact, Source, Told
 from app.models.track import Touch
-from app.models.webhook import BUCKETS, Arrivals, Hit, Match, Pool, Post, Window
+from app.models.webhook import BUCKETS, Arrivals, Hit, Match, Pool, Post
 from app.providers import READERS
 from app.runtime import Runtime
 
@@ -74,6 +73,7 @@ def tidy(runtime: Runtime) -> int:
     with runtime.db.begin() as conn:
         webhook.keep_days(conn)
         bounce.drop_old(conn)
+        unread.drop_old(conn)
         days = kept_post.find_retention(conn, runtime.settings.webhook_days)
     total, dropped = 0, POSTS
     while dropped == POSTS and not runtime.stopping.is_set():
@@ -127,6 +127,9 @@ def _read(conn: Connection, pool: Pool, posts: Sequence[Post]) -> None:
     """Everything that these posts entail; raises what a body that is none of its provider's makes its reader raise."""
     reader = READERS[pool.provider]
     told = [(post, each) for post in posts for each in reader.read_events(post.body, post.delivery)]
+    strange = [(post, each) for post, each in told if each.unread is not None]
+    if strange:
+        told = [(post, each) for post, each in told if each.unread is None]
     found = _sort(conn, pool, posts, told)
     days = {key: hit.told.at.astimezone(UTC).date() for key, hit in found.fresh.items()}
     new = webhook.add_events(conn, days)
@@ -134,7 +137,8 @@ def _read(conn: Connection, pool: Pool, posts: Sequence[Post]) -> None:
     _prove(conn, pool, hits)
     _record(conn, pool, hits)
     _count_late(conn, found.late)
-    webhook.close(conn, found.unmatched, Counter(hit.post.id for hit in hits))
+    unknown = unread.note(conn, pool.id, posts, strange)
+    webhook.close(conn, found.unmatched, Counter(hit.post.id for hit in hits), unknown)
     consequences.draw(conn, hits)
     if not all(post.again for post in posts):
         alert.clear(conn, alert.Kind.WEBHOOK_REFUSED, pool.id)
@@ -152,8 +156,8 @@ def _sort(conn: Connection, pool: Pool, posts: Sequence[Post], told: Sequence[tu
             post, each = told[place - 1]
             hit = Hit(_seen_through(each), post, match, domain_id, letter)
             matched.add(place - 1)
-            if _within(window, each.at):
-                repeated += found.fresh.setdefault(_key(pool.id, each.key), hit) is not hit and not post.again
+            if window.holds(each.at):
+                repeated += found.fresh.setdefault(webhook.key_of(pool.id, each.key), hit) is not hit and not post.again
             elif not post.again:
                 found.late.append(hit)
     for place, (post, _) in enumerate(told):
@@ -167,14 +171,6 @@ def _seen_through(told: Reported) -> Reported:
         return told
     by_agent = bool(told.agent) and machines.judge_agent(told.agent) is not None
     return told._replace(machine=by_agent or machines.judge_address(told.address) is not None)
-
-
-def _within(window: Window, at: datetime) -> bool:
-    return window.first <= at.astimezone(UTC).date() <= window.last
-
-
-def _key(pool_id: int, key: str) -> str:
-    return blake2b(f"{pool_id}:{key}".encode(), digest_size=16).hexdigest()
 
 
 def _prove(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from app.db import Statements, array
 from app.errors import NotFound
+from app.models import webhook
 
 SQL = Statements("kept_post")
 
@@ -19,15 +20,16 @@ BEYOND: Final = 2**63 - 1  # behind every id
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which posts: of a pool, since a time, that could not be read, with events that belong to no email; or all."""
+    """Which posts: of a pool, since a time, that could not be read, with events of no email, or of no type; or all."""
 
     pool_id: int | None = None
     since: datetime | None = None
     failed: bool = False
     unmatched: bool = False
+    unread: bool = False
 
     def values(self) -> dict[str, object]:
-        return {"pool_id": self.pool_id, "since": self.since, "failed": self.failed, "unmatched": self.unmatched}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,5 +114,10 @@ def keep_for(conn: Connection, days: int | None) -> None:
 
 def drop_read(conn: Connection, days: int, most: int) -> int:
     """Drop posts that were read, older than `days`; those with something odd not before ODD_DAYS. How many it were."""
-    values = {"days": days, "odd_days": max(days, ODD_DAYS), "most": most}
+    values = {
+        "days": days,
+        "odd_days": max(days, ODD_DAYS),
+        "unread_days": max(days, webhook.KEPT),
+        "most": most,
+    }
     return conn.execute(SQL.drop_read, values).rowcount

@@ -8,9 +8,10 @@ SELECT webhook.id, webhook.pool_id, pool.name AS pool, pool.provider, webhook.re
  WHERE webhook.id < :before
    AND (CAST(:pool_id AS smallint) IS NULL OR webhook.pool_id = :pool_id)
    AND (CAST(:since AS timestamptz) IS NULL OR webhook.received_at >= :since)
-   AND (NOT (:failed OR :unmatched)
+   AND (NOT (:failed OR :unmatched OR :unread)
         OR (:failed AND webhook.read_at IS NULL AND webhook.tries > 0)
-        OR (:unmatched AND webhook.unmatched > 0))
+        OR (:unmatched AND webhook.unmatched > 0)
+        OR (:unread AND webhook.unread IS NOT NULL))
  ORDER BY webhook.id DESC
  LIMIT :limit
 
@@ -39,9 +40,10 @@ UPDATE webhook
               AND (read_at IS NOT NULL OR tries > 0)
               AND (CAST(:pool_id AS smallint) IS NULL OR pool_id = :pool_id)
               AND (CAST(:since AS timestamptz) IS NULL OR received_at >= :since)
-              AND (NOT (:failed OR :unmatched)
+              AND (NOT (:failed OR :unmatched OR :unread)
                    OR (:failed AND read_at IS NULL)
-                   OR (:unmatched AND webhook.unmatched > 0))
+                   OR (:unmatched AND webhook.unmatched > 0)
+                   OR (:unread AND webhook.unread IS NOT NULL))
             ORDER BY id
             LIMIT :most
               FOR UPDATE SKIP LOCKED
@@ -64,14 +66,18 @@ SELECT coalesce(days, :default) AS days
 UPDATE webhook_retention
    SET days = :days
 
--- What was read is kept for some days; what was not understood, or not found, for longer.
+-- What was read is kept for some days; what was not understood, or not found, for longer. Events of a type that nobody
+-- knows are kept as long as they can be told from their repeats: later an upgrade that knows them could not take them.
 -- name: drop_read
 DELETE FROM webhook
  WHERE id IN (
            SELECT id
              FROM webhook
             WHERE received_at < now() - make_interval(days => :days)
-              AND ((read_at IS NOT NULL AND unmatched = 0) OR received_at < now() - make_interval(days => :odd_days))
+              AND ((read_at IS NOT NULL
+                    AND unmatched = 0
+                    AND (unread IS NULL OR received_at < now() - make_interval(days => :unread_days)))
+                   OR received_at < now() - make_interval(days => :odd_days))
             ORDER BY received_at
             LIMIT :most
        )

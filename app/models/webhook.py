@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
+import orjson
 from sqlalchemy import Connection
 
 from app.db import Statements, array, fetch
@@ -47,6 +49,7 @@ class Post:
     body: bytes
     again: bool = False  # it was read before
     unmatched: int = 0  # and so many of its events were of no email of the pool
+    unread: Mapping[str, int] | None = None  # and so many, by type, of a type that nobody knew
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,9 @@ class Window:
     first: date
     last: date
     complete: bool
+
+    def holds(self, at: datetime) -> bool:
+        return self.first <= at.astimezone(UTC).date() <= self.last
 
 
 class Match(NamedTuple):
@@ -186,10 +192,23 @@ def claim_one(conn: Connection, webhook_id: int) -> list[Post]:
     return [Post(*row) for row in fetch(conn, SQL.claim_one, {"webhook_id": webhook_id})]
 
 
-def close(conn: Connection, unmatched: Mapping[int, int], events: Mapping[int, int]) -> None:
-    """These posts were read: post -> how many of its events belong to no email of the pool; and how many were new."""
-    new = [events.get(post_id, 0) for post_id in unmatched]
-    conn.execute(SQL.close, {"ids": array(unmatched), "unmatched": array(unmatched.values()), "events": array(new)})
+def close(
+    conn: Connection,
+    unmatched: Mapping[int, int],
+    events: Mapping[int, int],
+    unread: Mapping[int, Mapping[str, int]],
+) -> None:
+    """These posts were read: post -> how many of its events belong to no email of the pool; and how many were new.
+
+    `unread`: how many were of a type that nobody knows, by type, of posts that have such.
+    """
+    values = {
+        "ids": array(unmatched),
+        "unmatched": array(unmatched.values()),
+        "events": array([events.get(post_id, 0) for post_id in unmatched]),
+        "unread": [orjson.dumps(dict(unread[each])).decode() if each in unread else None for each in unmatched],
+    }
+    conn.execute(SQL.close, values)
 
 
 def clean(text: str) -> str:
@@ -213,6 +232,11 @@ def find_window(conn: Connection) -> Window:
 def keep_days(conn: Connection) -> int:
     """Make the tables of days to come and drop those of days gone by; how many were made."""
     return int(conn.execute(SQL.keep_days, {"kept": KEPT}).scalar_one())
+
+
+def key_of(pool_id: int, key: str) -> str:
+    """What tells an event from its repeats: 16 bytes, in hexadecimal, of the provider's own id of it."""
+    return blake2b(f"{pool_id}:{key}".encode(), digest_size=16).hexdigest()
 
 
 def add_events(conn: Connection, days: Mapping[str, date]) -> set[str]:

@@ -48,7 +48,8 @@ WITH waiting AS MATERIALIZED (
     SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS bytes_before
       FROM waiting
 )
-SELECT webhook.id, webhook.received_at, webhook.delivery, webhook.body, webhook.again, webhook.unmatched
+SELECT webhook.id, webhook.received_at, webhook.delivery, webhook.body, webhook.again, webhook.unmatched,
+       webhook.unread
   FROM measured
   JOIN webhook
     ON webhook.id = measured.id
@@ -56,7 +57,7 @@ SELECT webhook.id, webhook.received_at, webhook.delivery, webhook.body, webhook.
  ORDER BY webhook.id
 
 -- name: claim_one
-SELECT id, received_at, delivery, body, again, unmatched
+SELECT id, received_at, delivery, body, again, unmatched, unread
   FROM webhook
  WHERE id = :webhook_id
    AND read_at IS NULL
@@ -67,9 +68,11 @@ UPDATE webhook
    SET read_at = now(),
        error = NULL,
        unmatched = told.unmatched,
-       events = webhook.events + told.events
-  FROM unnest(CAST(:ids AS bigint[]), CAST(:unmatched AS integer[]), CAST(:events AS integer[]))
-       AS told (id, unmatched, events)
+       events = webhook.events + told.events,
+       unread = CAST(told.unread AS jsonb)
+  FROM unnest(
+           CAST(:ids AS bigint[]), CAST(:unmatched AS integer[]), CAST(:events AS integer[]), CAST(:unread AS text[])
+       ) AS told (id, unmatched, events, unread)
  WHERE webhook.id = told.id
 
 -- name: put_back

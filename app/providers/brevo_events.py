@@ -14,8 +14,9 @@ import orjson
 from app.mail import Bounce, Kind, Meaning, Reported
 from app.providers import shared_secret
 from app.providers.ids import our_id
+from app.providers.unread import unread
 
-NOTHING: Final = Meaning()
+NOTHING: Final = Meaning()  # known, and none of ours
 OPENED: Final = Meaning(Kind.OPENED, Kind.SENT)
 COMPLAINED: Final = Meaning(Kind.COMPLAINED, Kind.SENT)
 UNSUBSCRIBED: Final = Meaning(Kind.UNSUBSCRIBED, Kind.SENT)
@@ -41,6 +42,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "click": Meaning(Kind.CLICKED, Kind.SENT),
     "unsubscribe": UNSUBSCRIBED,
     "unsubscribed": UNSUBSCRIBED,
+    "list_addition": NOTHING,
+    "contact_updated": NOTHING,
+    "contact_deleted": NOTHING,
 }
 MACHINES: Final = frozenset({"proxy_open", "unique_proxy_open"})  # Apple's privacy proxy, that opens everything
 MILLISECONDS: Final = 10**11  # a number of seconds that is this large lies beyond the year 5000
@@ -64,6 +68,8 @@ class BrevoWebhooks:
 
 def _reported(told: Mapping[str, Any]) -> Reported:
     kind, ids = told["event"], _ids(told)
+    if kind not in MEANINGS:
+        return unread(kind, told, _at)
     return Reported(
         key=":".join(
             str(told.get(name, "")) for name in ("event", "message-id", "email", "ts_epoch", "ts_event", "link")
@@ -71,7 +77,7 @@ def _reported(told: Mapping[str, Any]) -> Reported:
         at=_at(told),
         handoff_id=our_id(ids.get("handoff")),
         lead_id=our_id(ids.get("lead")),
-        meaning=MEANINGS.get(kind, NOTHING),
+        meaning=MEANINGS[kind],
         ref=told.get("message-id") or "",
         machine=kind in MACHINES,
         url=told.get("link"),

@@ -20,12 +20,13 @@ from app.mail import Bounce, Kind, Meaning, Reported
 from app.providers.bounces import kind_of
 from app.providers.ids import our_id
 from app.providers.mailgun import PREFIX
+from app.providers.unread import unread
 
 OLDEST: Final = 9 * 3600.0  # seconds: it comes again for eight hours, and does not say that it signs anew
 EARLIEST: Final = 300.0  # seconds that its clock may run ahead
 TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{16,200}")
 
-NOTHING: Final = Meaning()
+NOTHING: Final = Meaning()  # known, and none of ours
 DROPPED: Final = Meaning(evidence=Kind.REFUSED, first=True)
 DEFERRED: Final = Meaning(Kind.DEFERRED, Kind.SENT)
 BOUNCED: Final = {kind: Meaning(Kind.BOUNCED, Kind.SENT, kind) for kind in Bounce}
@@ -39,6 +40,10 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "opened": Meaning(Kind.OPENED, Kind.SENT),
     "clicked": Meaning(Kind.CLICKED, Kind.SENT),
     "unsubscribed": Meaning(Kind.UNSUBSCRIBED, Kind.SENT),
+    "stored": NOTHING,
+    "list_member_uploaded": NOTHING,
+    "list_member_upload_error": NOTHING,
+    "list_uploaded": NOTHING,
 }
 # A permanent failure by its reason: what Mailgun did not even try, because it knew better, was never sent.
 FAILURES: Final[Mapping[str, Meaning]] = {
@@ -83,11 +88,13 @@ class MailgunWebhooks:
 
 
 def _reported(told: Mapping[str, Any], token: str) -> Reported:
+    if told["event"] != "failed" and told["event"] not in MEANINGS:
+        return unread(told["event"], told, _at)
     meaning = _meaning(told)
     ids = told.get("user-variables") or {}
     return Reported(
         key=told.get("id") or token,  # an id is unique within its day, and so are our keys
-        at=datetime.fromtimestamp(told["timestamp"], UTC),
+        at=_at(told),
         handoff_id=our_id(ids.get(f"{PREFIX}handoff")),
         lead_id=our_id(ids.get(f"{PREFIX}lead")),
         meaning=meaning,
@@ -99,9 +106,13 @@ def _reported(told: Mapping[str, Any], token: str) -> Reported:
     )
 
 
+def _at(told: Mapping[str, Any]) -> datetime:
+    return datetime.fromtimestamp(told["timestamp"], UTC)
+
+
 def _meaning(told: Mapping[str, Any]) -> Meaning:
     if told["event"] != "failed":
-        return MEANINGS.get(told["event"], NOTHING)
+        return MEANINGS[told["event"]]
     if told.get("severity") != "permanent":
         return DEFERRED
     return FAILURES.get(str(told.get("reason")), BOUNCED[_bounce(told)])

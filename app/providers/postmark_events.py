@@ -15,6 +15,7 @@ from app.mail import Bounce, Kind, Meaning, Reported
 from app.providers import shared_secret
 from app.providers.agents import said
 from app.providers.ids import our_id
+from app.providers.unread import unread
 
 NOTHING: Final = Meaning()
 TAKEN: Final = Meaning(evidence=Kind.SENT)
@@ -56,6 +57,7 @@ BOUNCES: Final[Mapping[int, Meaning]] = {
     100010: NOTHING,  # TemplateRenderingFailed
 }
 TIMES: Final = ("DeliveredAt", "BouncedAt", "ReceivedAt", "ChangedAt")
+DECIDED: Final = frozenset({"Bounce", "SubscriptionChange"})
 REASONS: Final = ("Details", "Description", "SuppressionReason")
 
 
@@ -75,15 +77,14 @@ class PostmarkWebhooks:
 
 
 def _reported(told: Mapping[str, Any]) -> Reported:
+    if told["RecordType"] not in MEANINGS and told["RecordType"] not in DECIDED:
+        return unread(told["RecordType"], told, _at)
     meaning = _meaning(told)
-    at = datetime.fromisoformat(_first(told, TIMES) or "no time")
-    if at.tzinfo is None:
-        raise ValueError("a time without a zone")
     ids = told.get("Metadata")
     ids = ids if isinstance(ids, dict) else {}
     return Reported(
         key=_key(told),
-        at=at,
+        at=_at(told),
         handoff_id=our_id(ids.get("handoff")),
         lead_id=our_id(ids.get("lead")),
         meaning=meaning,
@@ -93,6 +94,13 @@ def _reported(told: Mapping[str, Any]) -> Reported:
         agent=said(told, "UserAgent"),
         address=said(told.get("Geo"), "IP"),
     )
+
+
+def _at(told: Mapping[str, Any]) -> datetime:
+    at = datetime.fromisoformat(_first(told, TIMES) or "no time")
+    if at.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return at
 
 
 def _first(told: Mapping[str, Any], names: Sequence[str]) -> str | None:
@@ -108,7 +116,7 @@ def _meaning(told: Mapping[str, Any]) -> Meaning:
             left = told["SuppressSending"] and told.get("SuppressionReason") == "ManualSuppression"
             return UNSUBSCRIBED if left and told.get("Origin") == "Recipient" else NOTHING
         case record:
-            return MEANINGS.get(record, NOTHING)
+            return MEANINGS[record]
 
 
 def _key(told: Mapping[str, Any]) -> str:

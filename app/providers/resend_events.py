@@ -15,8 +15,9 @@ from app.mail import Bounce, Kind, Meaning, Reported
 from app.providers import standard
 from app.providers.agents import said
 from app.providers.ids import our_id
+from app.providers.unread import unread
 
-NOTHING: Final = Meaning()
+NOTHING: Final = Meaning()  # known, and none of ours
 HARD, SOFT, BLOCKED = (Meaning(Kind.BOUNCED, Kind.SENT, kind) for kind in (Bounce.HARD, Bounce.SOFT, Bounce.BLOCKED))
 # What Resend took and then did not send is a bounce, not a refusal: the order of its events must not matter.
 MEANINGS: Final[Mapping[str, Meaning]] = {
@@ -29,6 +30,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "email.clicked": Meaning(Kind.CLICKED, Kind.SENT),
     "email.failed": BLOCKED,  # a quota, a domain: no fault of the address
     "email.suppressed": HARD,  # it bounced for good, or complained, before
+    "email.scheduled": NOTHING,
+    "email.received": NOTHING,
+    **{f"{noun}.{did}": NOTHING for noun in ("contact", "domain") for did in ("created", "updated", "deleted")},
 }
 BOUNCES: Final[Mapping[str, Meaning]] = {"Permanent": HARD, "Transient": SOFT, "Undetermined": SOFT}
 # What was not liked about the email, by subType; it says nothing of the address.
@@ -50,9 +54,9 @@ class ResendWebhooks:
 
 
 def _reported(told: Mapping[str, Any], delivery: str) -> Reported:
-    at = datetime.fromisoformat(told["created_at"])
-    if at.tzinfo is None:
-        raise ValueError(f"a time without a zone: {told['created_at']}")
+    if told["type"] not in MEANINGS:
+        return unread(told["type"], told, _at)
+    at = _at(told)
     data = told["data"]
     if not isinstance(data, dict):
         raise TypeError("an event without its data")
@@ -72,9 +76,16 @@ def _reported(told: Mapping[str, Any], delivery: str) -> Reported:
     )
 
 
+def _at(told: Mapping[str, Any]) -> datetime:
+    at = datetime.fromisoformat(told["created_at"])
+    if at.tzinfo is None:
+        raise ValueError(f"a time without a zone: {told['created_at']}")
+    return at
+
+
 def _meaning(kind: str, bounce: Mapping[str, Any]) -> Meaning:
     if kind != "email.bounced" or not bounce:
-        return MEANINGS.get(kind, NOTHING)
+        return MEANINGS[kind]
     return BLOCKED if bounce.get("subType") in CONTENT else BOUNCES.get(bounce.get("type", ""), HARD)
 
 

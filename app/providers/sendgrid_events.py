@@ -25,6 +25,7 @@ from app.mail import Bounce, Kind, Meaning, Reported
 from app.providers.bounces import kind_of
 from app.providers.ids import our_id
 from app.providers.sendgrid import PREFIX
+from app.providers.unread import unread
 
 SIGNATURE: Final = "x-twilio-email-event-webhook-signature"
 TIMESTAMP: Final = "x-twilio-email-event-webhook-timestamp"
@@ -33,7 +34,7 @@ TIMESTAMP: Final = "x-twilio-email-event-webhook-timestamp"
 OLDEST: Final = 25 * 3600.0  # seconds
 EARLIEST: Final = 300.0  # seconds that its clock may run ahead
 
-NOTHING: Final = Meaning()
+NOTHING: Final = Meaning()  # known, and none of ours
 DROPPED: Final = Meaning(evidence=Kind.REFUSED, first=True)
 BOUNCED: Final = {kind: Meaning(Kind.BOUNCED, Kind.SENT, kind) for kind in Bounce}
 UNSUBSCRIBED: Final = Meaning(Kind.UNSUBSCRIBED, Kind.SENT)
@@ -47,7 +48,10 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "spamreport": Meaning(Kind.COMPLAINED, Kind.SENT),
     "unsubscribe": UNSUBSCRIBED,
     "group_unsubscribe": UNSUBSCRIBED,
+    "group_resubscribe": NOTHING,
+    "account_status_change": NOTHING,
 }
+DECIDED: Final = frozenset({"bounce", "dropped"})
 # A bounce by its type, and by type and classification where that knows better.
 TYPES: Final[Mapping[str, Bounce]] = {"bounce": Bounce.HARD, "blocked": Bounce.BLOCKED, "expired": Bounce.SOFT}
 CLASSES: Final[Mapping[tuple[str, str], Bounce]] = {
@@ -118,11 +122,13 @@ def _key(secret: str) -> EllipticCurvePublicKey:
 
 
 def _reported(told: dict[str, Any]) -> Reported:
+    if told["event"] not in MEANINGS and told["event"] not in DECIDED:
+        return unread(told["event"], told, _at)
     meaning = _meaning(told)
     reason = told.get("reason") or told.get("response") if meaning.is_trouble else None
     return Reported(
         key=told.get("sg_event_id") or _digest(told),
-        at=datetime.fromtimestamp(told["timestamp"], UTC),
+        at=_at(told),
         handoff_id=our_id(told.get(f"{PREFIX}handoff")),
         lead_id=our_id(told.get(f"{PREFIX}lead")),
         meaning=meaning,
@@ -133,6 +139,10 @@ def _reported(told: dict[str, Any]) -> Reported:
     )
 
 
+def _at(told: Mapping[str, Any]) -> datetime:
+    return datetime.fromtimestamp(told["timestamp"], UTC)
+
+
 def _meaning(told: Mapping[str, Any]) -> Meaning:
     match told["event"]:
         case "bounce":
@@ -140,7 +150,7 @@ def _meaning(told: Mapping[str, Any]) -> Meaning:
         case "dropped":
             return DROPS.get(str(told.get("reason", "")).lower(), DROPPED)
         case event:
-            return MEANINGS.get(event, NOTHING)
+            return MEANINGS[event]
 
 
 def _bounce(told: Mapping[str, Any]) -> Bounce:

@@ -18,6 +18,7 @@ from app.providers.agents import said
 from app.providers.bounces import kind_of
 from app.providers.ids import our_id
 from app.providers.sns import Sns
+from app.providers.unread import unread
 
 NOTHING: Final = Meaning()
 TAKEN: Final = Meaning(evidence=Kind.SENT)
@@ -38,6 +39,8 @@ EVENTS: Final[Mapping[str, tuple[str, Meaning | None]]] = {
     "Complaint": ("complaint", None),
     "Subscription": ("subscription", None),
 }
+# Told of mail that comes in, and of a topic that was set up: known, and none of ours.
+OTHERS: Final = frozenset({"Received", "AmazonSnsSubscriptionSucceeded"})
 SEEN: Final = ("Open", "Click")  # whose machines SES does not tell from people
 # By bounceType and bounceSubType; the first row of a type is for sub types that are not here.
 BOUNCES: Final[Mapping[tuple[str, str], Meaning]] = {
@@ -76,22 +79,22 @@ class SesWebhooks:
         message = told["Message"]
         if told["Type"] != "Notification" or not message.lstrip().startswith("{"):
             return []  # a confirmation, or "Successfully validated SNS topic …"
-        return [_reported(orjson.loads(message))]
+        event = orjson.loads(message)
+        kind = event.get("eventType") or event["notificationType"]
+        return [] if kind in OTHERS else [_reported(kind, event)]
 
 
-def _reported(event: Mapping[str, Any]) -> Reported:
-    kind = event.get("eventType") or event["notificationType"]
+def _reported(kind: str, event: Mapping[str, Any]) -> Reported:
+    if kind not in EVENTS:
+        return unread(kind, event, lambda event: _at(event["mail"]["timestamp"]))
     mail = event["mail"]
-    member, meaning = EVENTS.get(kind, ("", NOTHING))
+    member, meaning = EVENTS[kind]
     facts = event.get(member) or {}
     written = facts.get("timestamp") or mail["timestamp"]
-    at = datetime.fromisoformat(written)
-    if at.tzinfo is None:
-        raise ValueError("a time without a zone")
     link = facts.get("link")
     return Reported(
         key=f"{kind}:{mail['messageId']}:{written}:{facts.get('feedbackId') or link or ''}",
-        at=at,
+        at=_at(written),
         handoff_id=_tag(mail, "handoff"),
         lead_id=_tag(mail, "lead"),
         meaning=_meaning(kind, facts) if meaning is None else meaning,
@@ -101,6 +104,13 @@ def _reported(event: Mapping[str, Any]) -> Reported:
         agent=said(facts, "userAgent") if kind in SEEN else "",
         address=said(facts, "ipAddress") if kind in SEEN else "",
     )
+
+
+def _at(written: str) -> datetime:
+    at = datetime.fromisoformat(written)
+    if at.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return at
 
 
 def _tag(mail: Mapping[str, Any], name: str) -> int:

@@ -32,6 +32,7 @@ from app.providers.address import Address, certificates, count, read_address, tl
 from app.providers.halving import halve
 from app.providers.http import Http, taken
 from app.providers.refusal import making_sense
+from app.providers.unread import unread
 
 OPTIONS = {
     "batch": count(1, 1000),
@@ -39,7 +40,6 @@ OPTIONS = {
     "lookup": count(0, 1),
     "ca": certificates,
 }
-NOTHING: Final = Meaning()
 BOUNCED: Final = {kind.value: Meaning(Kind.BOUNCED, Kind.SENT, kind) for kind in Bounce}
 MEANINGS: Final = {
     "accepted": Meaning(evidence=Kind.SENT, first=True),
@@ -196,15 +196,14 @@ class SinkWebhooks:
 
 
 def _reported(told: dict[str, Any]) -> Reported:
-    at = datetime.fromisoformat(told["time"])
-    if at.tzinfo is None:
-        raise ValueError(f"a time without a zone: {told['time']}")
-    meaning = MEANINGS.get(told["type"], NOTHING)
+    meaning = MEANINGS.get(told["type"])
+    if meaning is None:
+        return unread(told["type"], told, _at)
     if meaning.kind is Kind.BOUNCED:
         meaning = BOUNCED.get(told.get("bounce", ""), meaning)
     return Reported(
         key=told["id"],
-        at=at,
+        at=_at(told),
         handoff_id=_our_id(told.get("handoff")),
         lead_id=_our_id(told.get("lead")),
         meaning=meaning,
@@ -213,6 +212,13 @@ def _reported(told: dict[str, Any]) -> Reported:
         url=told.get("url"),
         reason=told.get("reason"),
     )
+
+
+def _at(told: dict[str, Any]) -> datetime:
+    at = datetime.fromisoformat(told["time"])
+    if at.tzinfo is None:
+        raise ValueError(f"a time without a zone: {told['time']}")
+    return at
 
 
 def _our_id(value: object) -> int:

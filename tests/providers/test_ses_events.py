@@ -169,9 +169,16 @@ def test_who_changes_topics_only_has_not_unsubscribed() -> None:
     assert read(told).meaning == Meaning()
 
 
-def test_an_event_that_nobody_knows_changes_nothing_and_keeps_its_ids() -> None:
+def test_an_event_that_nobody_knows_changes_nothing_and_is_told_of() -> None:
     told = saved("send") | {"eventType": "Tomorrow"}
-    assert read(told) == event("Tomorrow", SENT_AT, Meaning())
+    found = read(told)
+    assert found.meaning == Meaning()
+    assert found.unread is not None and found.unread.type == "Tomorrow" and '"messageId"' in found.unread.raw
+
+
+def test_what_ses_says_of_the_topic_itself_is_no_event() -> None:
+    told = {"notificationType": "AmazonSnsSubscriptionSucceeded", "message": "You have successfully subscribed …"}
+    assert SesWebhooks().read_events(post(orjson.dumps(told).decode()), DELIVERY) == []
 
 
 @pytest.mark.parametrize("tag", ["-1", "x", "", "7.0", "9" * 30, "٧"])
