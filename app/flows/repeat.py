@@ -75,7 +75,7 @@ Answered = Sequence[Outcome] | ProviderError | str  # a string says why the call
 def _begin(runtime: Runtime, call: Repeat, latest: float) -> Callable[[], Answered]:
     """Begin a call on another thread, not after `latest` (monotonic seconds); what is given waits for its answer."""
     with runtime.db.begin() as conn:
-        sending = campaign.load_sending(conn, call.campaign_id, call.pool_id)
+        sending = campaign.load_sending(conn, call.campaign_id, call.pool_id, call.variant)
     frozen = thaw(call.frozen)
     fault = _fault(sending, frozen, call, runtime.settings.lease)
     if fault is not None:

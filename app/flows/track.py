@@ -85,7 +85,7 @@ def _understand(visit: Sequence[Hit], around: Around) -> Iterator[Told]:
     lead = around.leads.get(one[1], LeadFacts(0, 0, False))  # one who was erased is a number still
     if campaign is None or email is None or lead.untracked:
         return
-    why = judge_visit(visit, len(campaign.link_ids))
+    why = judge_visit(visit, campaign.count_links(email.variant))
     for hit in visit:
         if hit.position == HONEYPOT or hit.at < around.horizon:
             continue

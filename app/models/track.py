@@ -62,11 +62,16 @@ class Email(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """A campaign as its hits need it; `link_ids` by position."""
+    """A campaign as its hits need it; `link_ids` by position, `variants`: in which contents each stands, a bit each."""
 
     organisation_id: int
     owner_id: int
     link_ids: Sequence[int]
+    variants: Sequence[int]
+
+    def count_links(self, variant: int) -> int:
+        """How many links the emails with that content have."""
+        return sum(bits >> variant & 1 for bits in self.variants)
 
 
 class LeadFacts(NamedTuple):
@@ -95,11 +100,15 @@ def is_own(choice: str, provider: str) -> bool:
 # -- Links -------------------------------------------------------------------------------------------------------------
 
 
-def save_links(conn: Connection, campaign_id: int, urls: Sequence[str]) -> None:
-    """A draft's links, by position from 1, in the place of those it had."""
+def save_links(conn: Connection, campaign_id: int, urls: Sequence[str], variants: Sequence[int] | None = None) -> None:
+    """A draft's links, by position from 1, in the place of those it had.
+
+    `variants`: in which of its contents each stands, one bit a content; None: there is but one.
+    """
     conn.execute(SQL.drop_links, {"campaign_id": campaign_id})
     if urls:
-        conn.execute(SQL.insert_links, {"campaign_id": campaign_id, "urls": list(urls)})
+        standing = [1] * len(urls) if variants is None else list(variants)
+        conn.execute(SQL.insert_links, {"campaign_id": campaign_id, "urls": list(urls), "variants": standing})
 
 
 def find_links(conn: Connection, campaign_id: int) -> list[str]:
@@ -170,7 +179,7 @@ def find_emails(conn: Connection, places: Mapping[tuple[int, int], Place]) -> di
 def find_campaigns(conn: Connection, campaign_ids: Iterable[int]) -> dict[int, Tracked]:
     """campaign -> what its hits need."""
     rows = conn.execute(SQL.find_campaigns, {"campaign_ids": array(sorted(set(campaign_ids)))})
-    return {row.id: Tracked(row.organisation_id, row.owner_id, list(row.link_ids)) for row in rows}
+    return {row.id: Tracked(row.organisation_id, row.owner_id, list(row.link_ids), list(row.variants)) for row in rows}
 
 
 def find_leads(conn: Connection, lead_ids: Iterable[int]) -> dict[int, LeadFacts]:

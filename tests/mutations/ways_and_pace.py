@@ -23,8 +23,8 @@ WAYS_AND_PACE: Final = (
         SEND,
         (
             (
-                "campaign.load_sending(conn, lease.campaign_id, lease.pool_id)",
-                "campaign.load_sending(conn, lease.campaign_id)",
+                "campaign.load_sending(conn, lease.campaign_id, lease.pool_id, lease.variant)",
+                "campaign.load_sending(conn, lease.campaign_id, variant=lease.variant)",
             ),
         ),
         (f"{FAILOVER}::test_a_provider_that_dies_amid_a_campaign_loses_and_doubles_nobody",),
@@ -35,8 +35,8 @@ WAYS_AND_PACE: Final = (
         REPEAT,
         (
             (
-                "campaign.load_sending(conn, call.campaign_id, call.pool_id)",
-                "campaign.load_sending(conn, call.campaign_id)",
+                "campaign.load_sending(conn, call.campaign_id, call.pool_id, call.variant)",
+                "campaign.load_sending(conn, call.campaign_id, variant=call.variant)",
             ),
         ),
         (f"{FAILOVER}::test_a_lost_call_is_made_again_and_asked_about_at_the_pool_that_it_went_through",),
