@@ -1,4 +1,5 @@
-"""Pace: no more of a page goes than its pool's limits allow now. The rest keeps its place, and costs no attempt.
+"""Pace: no more of a page goes than its pool's limits, warm-ups and its campaign's rate allow now. The rest keeps its
+place, and costs no attempt.
 
 A range of a pool with limits by receiver is put together by receiver once, the first time that it is claimed. From then
 on its parts wait each for its own limit, a page at a time, so limits do not shatter ranges. A limit that is used up
@@ -7,20 +8,34 @@ says until when (`paced_until`), and nothing is claimed for it before: no worker
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sqlalchemy import Connection
 
 from app.buckets import Bucket
-from app.models import limit, outbox, pool, process, receiver
+from app.models import campaign_rate, limit, outbox, pool, process, receiver, warm_up
+from app.models.campaign_rate import KeptRate
 from app.models.limit import WHOLE, Left
 from app.models.outbox import Lease
 from app.runtime import Runtime
 
 BY_OURSELVES: Final = 5.0  # seconds: for longer waits the clock's bells do
 LONGEST: Final = 600.0  # seconds until a limit by day is looked at again
+
+
+@dataclass(frozen=True, slots=True)
+class Brake:
+    """Something that holds a page back. `bucket`: its tokens of a second; `left`: of a day; None: it has no such limit.
+
+    `wait` says of it that it is used up for so many seconds.
+    """
+
+    bucket: Bucket | None
+    left: int | None
+    frees_in: float
+    wait: Callable[[Connection, float], None]
 
 
 def pace(runtime: Runtime, lease: Lease) -> Lease | None:
@@ -30,20 +45,28 @@ def pace(runtime: Runtime, lease: Lease) -> Lease | None:
     """
     assert lease.pool_id is not None
     with runtime.db.begin() as conn:
-        limits = {each.receiver: each for each in limit.find_left(conn, lease.pool_id)}
+        limits = {each.receiver: each for each in limit.find_left(conn, lease.pool_id)} if lease.limited else {}
         if _put_together(conn, lease, limits):
             _end_probe(conn, lease)
             return None
+        warm_ups = warm_up.find_left(conn, lease.campaign_id, lease.pool_id) if lease.warms else []
+        rate = campaign_rate.find(conn, lease.campaign_id) if lease.rated else None
     bounds = [limits[each] for each in dict.fromkeys((WHOLE, lease.waits_for or WHOLE)) if each in limits]
-    tokens, waits = _take(runtime, lease, bounds)
-    if waits:
+    brakes = [_brake_of_limit(lease.pool_id, each) for each in bounds] + [_brake_of_warm_up(each) for each in warm_ups]
+    if rate is not None:
+        brakes.append(_brake_of_rate(lease.campaign_id, rate))
+    tokens, waits = _take(runtime, len(lease.lead_ids), brakes)
+    if any(waits):
         with runtime.db.begin() as conn:
-            limit.wait(conn, lease.pool_id, [(each, waits[each.receiver]) for each in bounds if each.receiver in waits])
+            for brake, seconds in zip(brakes, waits, strict=True):
+                if seconds:
+                    brake.wait(conn, seconds)
     if not tokens:
         give_back(runtime, lease)
         return None
     by_day = tuple(each.receiver for each in bounds if each.left is not None)
-    return replace(lease, lead_ids=lease.lead_ids[:tokens], by_day=by_day)
+    counted = tuple(each.id for each in warm_ups)
+    return replace(lease, lead_ids=lease.lead_ids[:tokens], by_day=by_day, warm_ups=counted)
 
 
 def give_back(runtime: Runtime, lease: Lease) -> None:
@@ -71,25 +94,35 @@ def _put_together(conn: Connection, lease: Lease, limits: Mapping[str, Left]) ->
     return True
 
 
-def _take(runtime: Runtime, lease: Lease, bounds: Sequence[Left]) -> tuple[int, dict[str, float]]:
-    """How many of the page's leads may go now; and of limits with little left, the seconds until they have more."""
-    wanted = min([len(lease.lead_ids), *(each.left for each in bounds if each.left is not None)])
-    waits = {each.receiver: min(max(each.frees_in, 1.0), LONGEST) for each in bounds if each.left == 0}
-    paced = [each for each in bounds if each.per_second is not None]
+def _brake_of_limit(pool_id: int, each: Left) -> Brake:
+    bucket = None
+    if each.per_second is not None:
+        bucket = Bucket(f"millrace:pace:{pool_id}:{each.receiver}", each.per_second, each.burst)
+    return Brake(bucket, each.left, each.frees_in, lambda conn, seconds: limit.wait(conn, pool_id, [(each, seconds)]))
+
+
+def _brake_of_warm_up(each: warm_up.Left) -> Brake:
+    return Brake(None, each.left, each.frees_in, lambda conn, seconds: warm_up.wait(conn, each, seconds))
+
+
+def _brake_of_rate(campaign_id: int, known: KeptRate) -> Brake:
+    bucket = Bucket(f"millrace:rate:{campaign_id}", known.rate.per_second, known.rate.burst)
+    return Brake(bucket, None, 0.0, lambda conn, seconds: campaign_rate.wait(conn, campaign_id, known, seconds))
+
+
+def _take(runtime: Runtime, leads: int, brakes: Sequence[Brake]) -> tuple[int, list[float]]:
+    """How many of a page's leads may go now; and for each brake the seconds until it has more, 0 where it has some."""
+    wanted = min([leads, *(each.left for each in brakes if each.left is not None)])
+    waits = [min(max(each.frees_in, 1.0), LONGEST) if each.left == 0 else 0.0 for each in brakes]
+    paced = {place: each.bucket for place, each in enumerate(brakes) if each.bucket is not None}
     if not wanted or not paced:
         return wanted, waits
-    buckets = [_bucket(lease, each) for each in paced]
-    taken = runtime.buckets.take(wanted, buckets, lambda: _workers(runtime))
-    waits |= {each.receiver: wait for each, wait in zip(paced, taken.waits, strict=True) if wait > 0}
-    for wait in taken.waits:
+    taken = runtime.buckets.take(wanted, list(paced.values()), lambda: _workers(runtime))
+    for place, wait in zip(paced, taken.waits, strict=True):
+        waits[place] = max(waits[place], wait)
         if taken.shared and 0 < wait < BY_OURSELVES:  # while Redis is away no bell is heard
             runtime.ring_later("send", wait)
     return taken.tokens, waits
-
-
-def _bucket(lease: Lease, each: Left) -> Bucket:
-    assert each.per_second is not None
-    return Bucket(f"millrace:pace:{lease.pool_id}:{each.receiver}", each.per_second, each.burst)
 
 
 def _workers(runtime: Runtime) -> int:

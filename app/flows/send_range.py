@@ -23,7 +23,7 @@ from app.flows.answers import Answer
 from app.flows.compose import Composer
 from app.flows.frozen import MARGIN, freeze
 from app.mail import Batch, Kind, Letter, Outcome
-from app.models import alert, campaign, event, handoff, limit, outbox, pool
+from app.models import alert, campaign, event, handoff, limit, outbox, pool, warm_up
 from app.models.campaign import Sending
 from app.models.event import Fact, Source
 from app.models.outbox import Lease, PageLead
@@ -84,7 +84,7 @@ def drain(runtime: Runtime, seconds: float = 30.0) -> int:
 def _work(runtime: Runtime, claimed: Lease) -> None:
     """Send what may go of a claimed page now; one that somebody else has by then is dropped."""
     lease: Lease | None = claimed
-    if claimed.limited:
+    if claimed.limited or claimed.warms or claimed.rated:
         try:
             lease = pace.pace(runtime, claimed)
         except LeaseLost as error:
@@ -124,6 +124,8 @@ def claim(runtime: Runtime) -> Lease | None:
                 most=most,
                 probe=choice.probe,
                 limited=choice.limited,
+                warms=choice.warms,
+                rated=choice.rated,
             )
             if lease is not None:
                 return lease
@@ -135,7 +137,7 @@ def claim(runtime: Runtime) -> Lease | None:
 def load(runtime: Runtime, lease: Lease) -> Page:
     """A leased range with its campaign and its leads as they are now."""
     with runtime.db.begin() as conn:
-        sending = campaign.load_sending(conn, lease.campaign_id, lease.pool_id)
+        sending = campaign.load_sending(conn, lease.campaign_id, lease.pool_id, lease.variant)
         return Page(lease, sending, outbox.load_page(conn, sending.organisation_id, lease.campaign_id, lease.lead_ids))
 
 
@@ -228,6 +230,8 @@ def _write(
     emails = dict.fromkeys(page.lease.by_day, len(letters))  # who is skipped counts for no day
     if letters and emails and not limit.spend(conn, page.sending.pool_id, emails):
         raise DayUsedUp("other pages have used up the day's limit meanwhile")
+    if letters and page.lease.warm_ups and not warm_up.spend(conn, page.lease.warm_ups, len(letters)):
+        raise DayUsedUp("other pages have used up the day of a warm-up meanwhile")
     event.append(conn, page.source, skipped)
     capabilities = _provider(runtime, page.sending).capabilities
     batch = min(page.sending.batch, capabilities.batch)

@@ -9,10 +9,10 @@ SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.sta
        pool.reason AS pool_reason, pool.resume_at AS pool_resume_at,
        second.name AS second_pool, second.state AS second_pool_state,
        EXISTS (
-           SELECT FROM pool_limit
-            WHERE pool_limit.pool_id = pool.id
-              AND pool_limit.receiver = ''
-              AND pool_limit.paced_until > now() + interval '1 minute'
+           SELECT FROM pool_pace
+            WHERE pool_pace.pool_id = pool.id
+              AND pool_pace.receiver = ''
+              AND pool_pace.paced_until > now() + interval '1 minute'
        ) AS used_up,
        segment.name AS segment,
        content.subject, content.compiled IS NOT NULL AS has_content,

@@ -42,6 +42,8 @@ class Limit:
 class Left:
     """A limit and what is left of its day (None: it has no daily limit); `frees_in` seconds some more is.
 
+    Nothing is left where a receiver's reply has stopped it for a while (app/models/shaping.py).
+
     `changed_at` tells it from the one that takes its place when somebody changes it.
     """
 
@@ -74,6 +76,7 @@ def set_limits(conn: Connection, pool_id: int, limits: Sequence[Limit]) -> None:
         raise Invalid(faults)
     kept = [each for each in limits if each.per_second is not None or each.per_day is not None]
     conn.execute(SQL.drop_limits, {"pool_id": pool_id})
+    conn.execute(SQL.empty_limits, {"pool_id": pool_id})
     values = {
         "pool_id": pool_id,
         "receivers": [each.receiver for each in kept],
@@ -87,6 +90,11 @@ def set_limits(conn: Connection, pool_id: int, limits: Sequence[Limit]) -> None:
 def find_left(conn: Connection, pool_id: int) -> list[Left]:
     """A pool's limits as they are now, with what is left of their days."""
     return [Left(*row) for row in conn.execute(SQL.find_left, {"pool_id": pool_id})]
+
+
+def find_slots(conn: Connection, pool_id: int) -> list[tuple[float, int]]:
+    """(begin of a step in seconds since 1970, emails in it) that a pool's limit by day counts now, the oldest first."""
+    return [(row.slot, row.spent) for row in conn.execute(SQL.find_slots, {"pool_id": pool_id})]
 
 
 def spend(conn: Connection, pool_id: int, emails: Mapping[str, int]) -> bool:

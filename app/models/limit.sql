@@ -2,10 +2,23 @@
 SELECT receiver, per_second, burst, per_day
   FROM pool_limit
  WHERE pool_id = :pool_id
+   AND (per_second IS NOT NULL OR per_day IS NOT NULL)
  ORDER BY receiver
 
 -- name: drop_limits
 DELETE FROM pool_limit
+ WHERE pool_id = :pool_id
+   AND shaped_until IS NULL
+   AND stopped_until IS NULL
+
+-- What a receiver's reply has brought about stays until its time is over, or a person lifts it.
+-- name: empty_limits
+UPDATE pool_limit
+   SET per_second = NULL,
+       per_day = NULL,
+       burst = 1,
+       changed_at = now(),
+       paced_until = NULL
  WHERE pool_id = :pool_id
 
 -- name: add_limits
@@ -24,20 +37,41 @@ SELECT :pool_id, given.receiver, given.per_second, given.burst, given.per_day
 
 -- A slot of ten minutes counts until all of it is a day old: never more than the limit in any 24 hours.
 -- name: find_left
-SELECT pool_limit.receiver, per_second, burst,
-       CASE WHEN per_day IS NOT NULL THEN greatest(per_day - coalesce(day.spent, 0), 0) END AS left,
-       coalesce(extract(epoch FROM day.first + interval '24 hours 10 minutes' - now()), 0)::float8 AS frees_in,
+SELECT pool_pace.receiver, per_second, burst,
+       CASE
+           WHEN stopped_until > now() THEN 0
+           WHEN per_day IS NOT NULL THEN greatest(per_day - coalesce(day.spent, 0), 0)
+       END AS left,
+       coalesce(
+           extract(
+               epoch FROM CASE
+                              WHEN stopped_until > now() THEN stopped_until
+                              ELSE day.first + interval '24 hours 10 minutes'
+                          END - now()
+           ),
+           0
+       )::float8 AS frees_in,
        changed_at
-  FROM pool_limit
+  FROM pool_pace
   LEFT JOIN LATERAL (
            SELECT CAST(sum(spent) AS integer) AS spent, min(slot) FILTER (WHERE spent > 0) AS first
              FROM pool_spent
-            WHERE pool_spent.pool_id = pool_limit.pool_id
-              AND pool_spent.receiver = pool_limit.receiver
+            WHERE pool_spent.pool_id = pool_pace.pool_id
+              AND pool_spent.receiver = pool_pace.receiver
               AND slot > now() - interval '24 hours 10 minutes'
        ) AS day
-    ON pool_limit.per_day IS NOT NULL
- WHERE pool_limit.pool_id = :pool_id
+    ON pool_pace.per_day IS NOT NULL
+ WHERE pool_pace.pool_id = :pool_id
+
+-- Of all of a pool's emails; steps in seconds since 1970, of the last day.
+-- name: find_slots
+SELECT extract(epoch FROM slot)::float8 AS slot, spent
+  FROM pool_spent
+ WHERE pool_id = :pool_id
+   AND receiver = ''
+   AND slot > now() - interval '24 hours 10 minutes'
+   AND spent > 0
+ ORDER BY slot
 
 -- name: lock
 SELECT receiver

@@ -94,6 +94,22 @@ def list_pools(conn: Connection, organisation_id: int) -> list[PoolLine]:
     return [PoolLine(**row._mapping) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The pool that carries a sender now, the domain that it sends from, and its state."""
+
+    organisation_id: int
+    pool_id: int
+    domain: str
+    state: str
+
+
+def find_way(conn: Connection, sender_id: int, *, transactional: bool = False) -> Way | None:
+    """Which way a sender's emails go: campaigns, or where `transactional` messages; None: there is no such sender."""
+    row = conn.execute(SQL.find_way, {"sender_id": sender_id, "transactional": transactional}).first()
+    return None if row is None else Way(*row)
+
+
 def delete(conn: Connection, organisation_id: int, sender_id: int) -> bool:
     """Take a sender away; False where a campaign is from it."""
     values = {"organisation_id": organisation_id, "sender_id": sender_id}

@@ -50,3 +50,10 @@ WHERE sender.id = :sender_id
   AND sender.organisation_id = :organisation_id
   AND NOT EXISTS (SELECT FROM campaign WHERE campaign.sender_id = :sender_id)
 RETURNING id
+
+-- Whose emails go which way: the pool that carries what it markets now, or what it sends as messages.
+-- name: find_way
+SELECT sender.organisation_id, first_pool(sender, :transactional) AS pool_id, lower(split_part(address, '@', 2)) AS domain,
+       sender.state
+  FROM sender
+ WHERE id = :sender_id

@@ -1,0 +1,120 @@
+"""When a campaign would end, as far as limits, warm-ups and its rate decide, with nothing else in its pool."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import Final
+
+from sqlalchemy import Connection
+
+from app.models import campaign_rate, limit, sender, warm_up
+from app.models.limit import WHOLE
+
+STEP: Final = 600.0  # seconds: as fine as days are counted
+COUNTED: Final = 24 * 3600 + STEP  # seconds until an email counts for no day any more
+FARTHEST: Final = 400  # days; what takes longer has no end that is worth naming
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """`ends_at`: when the last one could leave; None: after more than a year. `bound_by`: what takes longest, in words;
+    "": nothing does, it goes as fast as the provider takes it."""
+
+    ends_at: datetime | None
+    bound_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """So many emails in any 24 hours, by day; `spent` are (seconds since 1970, emails) of the day before."""
+
+    name: str
+    on: Callable[[date], int | None]
+    spent: Sequence[tuple[float, int]] = ()
+
+
+def end_estimate(
+    conn: Connection, sender_id: int, leads: int, begin: datetime, *, campaign_id: int | None = None
+) -> Estimate:
+    """When so many leads, begun at `begin`, could all have been sent to through the pool that carries the sender now.
+
+    With a campaign, its own rate holds too. Limits by receiver are left out: they hold some leads and not others.
+    """
+    way = sender.find_way(conn, sender_id)
+    if way is None or leads <= 0:
+        return Estimate(begin, "")
+    rates: list[tuple[float, str]] = []
+    ceilings: list[Ceiling] = []
+    whole = next((each for each in limit.list_limits(conn, way.pool_id) if each.receiver == WHOLE), None)
+    if whole is not None and whole.per_second is not None:
+        rates.append((whole.per_second, "the pool's limit a second"))
+    if whole is not None and whole.per_day is not None:
+        by_day = partial(_always, whole.per_day)
+        ceilings.append(Ceiling("the pool's limit by day", by_day, limit.find_slots(conn, way.pool_id)))
+    warm_ups = warm_up.find(conn, way.organisation_id, pool_id=way.pool_id, domain=way.domain)
+    slots = warm_up.find_slots(conn, [each.id for each in warm_ups]) if warm_ups else {}
+    for each in warm_ups:
+        name = "the warm-up of its pool" if each.domain is None else f"the warm-up of {each.domain}"
+        ceilings.append(Ceiling(name, partial(warm_up.on_day, each.starts_on, each.curve), slots[each.id]))
+    known = campaign_rate.find(conn, campaign_id) if campaign_id is not None else None
+    if known is not None:
+        rates.append((known.rate.per_second, "its own rate"))
+    return estimate(leads, begin, rates, ceilings)
+
+
+def estimate(leads: int, begin: datetime, rates: Sequence[tuple[float, str]], ceilings: Sequence[Ceiling]) -> Estimate:
+    """The end of `leads` emails that are sent as soon as rates (a second, each with its name) and ceilings allow."""
+    rate, rate_name = min(rates, default=(float("inf"), ""))
+    if not ceilings:
+        seconds = leads / rate
+        if seconds > FARTHEST * 86400:
+            return Estimate(None, rate_name)
+        return Estimate(begin + timedelta(seconds=seconds), rate_name)
+    at, left = begin.timestamp(), leads
+    until = at + FARTHEST * 86400
+    windows = [list(each.spent) for each in ceilings]
+    waited: Counter[str] = Counter()
+    while at < until:
+        free, name, again_at = _free(at, ceilings, windows)
+        if free <= 0:
+            waited[name] += round(again_at - at)
+            at = again_at
+            continue
+        step = STEP - at % STEP
+        sent = min(left, free, max(1, int(rate * step)) if rate * step < left else left)
+        for window in windows:
+            window.append((at - at % STEP, sent))
+        left -= sent
+        took = sent / rate
+        if left <= 0:
+            most = max(waited.items(), key=lambda each: each[1], default=("", 0))[0]
+            return Estimate(datetime.fromtimestamp(at + took, UTC), most or rate_name)
+        waited[rate_name] += round(took) if took >= step else 0
+        at += max(took, step) if sent < free else max(took, 1.0)
+    return Estimate(None, max(waited.items(), key=lambda each: each[1])[0])
+
+
+def _free(at: float, ceilings: Sequence[Ceiling], windows: Sequence[list[tuple[float, int]]]) -> tuple[int, str, float]:
+    """How many may go at a moment; where none may, what holds them, and when to look again (seconds since 1970)."""
+    today = datetime.fromtimestamp(at, UTC).date()
+    midnight = at - at % 86400 + 86400
+    free, name, again_at = 2**62, "", midnight
+    for ceiling, window in zip(ceilings, windows, strict=True):
+        most = ceiling.on(today)
+        if most is None:
+            continue
+        while window and window[0][0] + COUNTED <= at:
+            window.pop(0)
+        left = most - sum(emails for _, emails in window)
+        if left < free:
+            free, name = left, ceiling.name
+            again_at = min(midnight, window[0][0] + COUNTED) if window else midnight
+    return free, name, max(again_at, at + 1.0)
+
+
+def _always(emails: int, day: date) -> int:
+    return emails
