@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -9,6 +10,8 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Fault, Invalid
+from app.flows import edit_variants
+from app.flows.edit_variants import USUAL_TEST, Parts, TestDraft
 from app.models import campaign, segment, track
 from app.models.campaign import Campaign, Content
 from app.models.field import load_fields
@@ -33,18 +36,21 @@ class Draft:
     unknown_policy: str = "hold"
     track_opens: str = "auto"
     track_clicks: str = "auto"
+    variants: Sequence[Parts] = ()  # from the second on
+    test: TestDraft = USUAL_TEST  # of the variants, where there are any
 
 
 def create(runtime: Runtime, organisation_id: int, owner_id: int, draft: Draft) -> int:
     """Save a new draft; its id. Raises Invalid naming every field that is wrong."""
     with runtime.db.session() as session:
-        compiled = _check(session, organisation_id, draft)
+        compiled, others = _check(session, organisation_id, draft)
         found = Campaign(organisation_id=organisation_id, owner_id=owner_id, name=draft.name.strip())
         session.add(found)
         _fill(found, draft)
         session.flush()
-        session.add(_content(Content(campaign_id=found.id), draft, compiled))
-        _number_links(session, found.id, compiled)
+        session.add(_content(Content(campaign_id=found.id), draft))
+        session.flush()
+        edit_variants.save(session, found.id, compiled, others, draft.test)
         return found.id
 
 
@@ -54,13 +60,13 @@ def update(runtime: Runtime, organisation_id: int, campaign_id: int, draft: Draf
         state = campaign.lock(session.connection(), organisation_id, campaign_id)["state"]
         if state != "draft":
             raise Conflict(f"The campaign is {state}: its content can no longer be changed.")
-        compiled = _check(session, organisation_id, draft)
+        compiled, others = _check(session, organisation_id, draft)
         _fill(campaign.get(session, organisation_id, campaign_id), draft)
         content = session.get_one(Content, (campaign_id, 0))
         if (content.subject, content.html, content.text) != (draft.subject, draft.html, draft.text):
             content.version += 1
-        _content(content, draft, compiled)
-        _number_links(session, campaign_id, compiled)
+        _content(content, draft)
+        edit_variants.save(session, campaign_id, compiled, others, draft.test)
 
 
 def duplicate(runtime: Runtime, organisation_id: int, owner_id: int, campaign_id: int) -> int:
@@ -68,6 +74,7 @@ def duplicate(runtime: Runtime, organisation_id: int, owner_id: int, campaign_id
     with runtime.db.session() as session:
         source = campaign.get(session, organisation_id, campaign_id)
         content = session.get_one(Content, (campaign_id, 0))
+        variants, test = edit_variants.read(session, campaign_id)
         draft = Draft(
             name=f"{source.name} (copy)"[:LONGEST_NAME],
             sender_id=source.sender_id,
@@ -78,12 +85,16 @@ def duplicate(runtime: Runtime, organisation_id: int, owner_id: int, campaign_id
             unknown_policy=source.unknown_policy,
             track_opens=source.track_opens,
             track_clicks=source.track_clicks,
+            variants=variants,
+            test=test,
         )
     return create(runtime, organisation_id, owner_id, draft)
 
 
-def _check(session: Session, organisation_id: int, draft: Draft) -> Compiled | None:
-    """Everything that may be wrong with a draft, at once; the compiled content, None while there is none yet."""
+def _check(
+    session: Session, organisation_id: int, draft: Draft
+) -> tuple[Compiled | None, list[tuple[Parts, Compiled | None]]]:
+    """Everything that may be wrong with a draft, at once; the compiled contents, None while there is none yet."""
     faults = []
     if not draft.name.strip():
         faults.append(Fault("name", "Give the campaign a name."))
@@ -102,16 +113,25 @@ def _check(session: Session, organisation_id: int, draft: Draft) -> Compiled | N
     for name in ("track_opens", "track_clicks"):
         if getattr(draft, name) not in track.CHOICES:
             faults.append(Fault(name, f"Choose one of these: {', '.join(track.CHOICES)}."))
-    compiled = None
+    compiled, others = None, []
+    fields = load_fields(session.connection(), organisation_id)
     if draft.html.strip() or draft.subject.strip():
         try:
-            fields = load_fields(session.connection(), organisation_id)
             compiled = compile_content(draft.subject, draft.html, draft.text, fields)
+        except Invalid as error:
+            faults.extend(error.faults)
+    compiled = compiled if draft.html.strip() else None
+    if draft.variants:
+        tracked = {"track_opens": draft.track_opens, "track_clicks": draft.track_clicks}
+        faults.extend(edit_variants.check_test(draft.test, tracked))
+        try:
+            first = Parts(draft.subject, draft.html, draft.text)
+            others = edit_variants.compile_variants(first, compiled, draft.variants, fields)
         except Invalid as error:
             faults.extend(error.faults)
     if faults:
         raise Invalid(faults)
-    return compiled if draft.html.strip() else None
+    return compiled, list(zip(draft.variants, others, strict=True))
 
 
 def _fill(found: Campaign, draft: Draft) -> None:
@@ -123,13 +143,6 @@ def _fill(found: Campaign, draft: Draft) -> None:
     found.track_opens, found.track_clicks = draft.track_opens, draft.track_clicks
 
 
-def _content(content: Content, draft: Draft, compiled: Compiled | None) -> Content:
+def _content(content: Content, draft: Draft) -> Content:
     content.subject, content.html, content.text = draft.subject, draft.html, draft.text
-    content.compiled = compiled.to_json() if compiled else None
     return content
-
-
-def _number_links(session: Session, campaign_id: int, compiled: Compiled | None) -> None:
-    """What clicks are counted by, and led to; whether they are tracked is decided when they are sent."""
-    session.flush()
-    track.save_links(session.connection(), campaign_id, compiled.links.urls if compiled else ())

@@ -9,9 +9,10 @@ from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Fault, Invalid
+from app.flows import edit_variants
 from app.flows.compose import has_unsubscribe_link
 from app.flows.one_by_one import do_each
-from app.models import audience, campaign, outbox, segment
+from app.models import audience, campaign, outbox, segment, variant
 from app.models.audience import Audience
 from app.models.campaign import Campaign, Content
 from app.models.field import load_fields
@@ -45,6 +46,7 @@ def check(runtime: Runtime, organisation_id: int, campaign_id: int) -> LaunchChe
             faults.append(Fault("segment", f"The segment needs mending: {error}"))
         else:
             faults.extend([] if counted.included else [EMPTY])
+            faults.extend(edit_variants.find_shortage(session, campaign_id, counted.included))
     return LaunchCheck(counted.included, counted.excluded, tuple(faults))
 
 
@@ -98,8 +100,17 @@ def _start(conn: Connection, row: Mapping[str, object], range_size: int) -> int:
     sender_id = int(str(row["sender_id"] or 0))
     chosen = audience.choose(conn, organisation_id, sender_id, _clause(conn, organisation_id, condition))
     campaign.move(conn, campaign_id, "sending")
-    campaign.freeze(conn, campaign_id, run=1, condition=condition, audience=chosen.included, exclusions=chosen.excluded)
-    return outbox.cut(conn, campaign_id, 1, range_size)
+    test = variant.find_cut(conn, campaign_id)
+    campaign.freeze(
+        conn,
+        campaign_id,
+        run=1,
+        condition=condition,
+        audience=chosen.included,
+        exclusions=chosen.excluded,
+        parts=outbox.parts_of(test=test),
+    )
+    return outbox.cut(conn, campaign_id, 1, range_size, test=test)
 
 
 def clause(conn: Connection, organisation_id: int, segment_id: int | None) -> ColumnElement[bool]:
@@ -129,4 +140,4 @@ def _faults(session: Session, found: Campaign) -> list[Fault]:
         faults.append(Fault("html", "There is no content yet: write it, then save."))
     elif not has_unsubscribe_link(Compiled.from_json(content.compiled)):
         faults.append(Fault("html", "There is no unsubscribe link: put {{ unsubscribe_url }} into a link."))
-    return faults
+    return faults + edit_variants.find_faults(session, found.id)

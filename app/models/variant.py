@@ -13,6 +13,7 @@ from sqlalchemy import Connection, ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Statements
+from app.models.outbox import Test
 from app.models.significance import Share
 
 SQL = Statements("variant")
@@ -114,6 +115,12 @@ def find(conn: Connection, campaign_id: int) -> Standing | None:
     """A campaign's test; None where it has one content only."""
     row = conn.execute(SQL.find_test, {"campaign_id": campaign_id}).first()
     return None if row is None else Standing(*row)
+
+
+def find_cut(conn: Connection, campaign_id: int) -> Test | None:
+    """How a campaign's audience is parted among its variants; None where all get the same."""
+    found = find(conn, campaign_id)
+    return None if found is None else Test(found.share, found.variants)
 
 
 def find_headings(conn: Connection, campaign_id: int) -> list[Heading]:
