@@ -46,7 +46,10 @@ class Letter(NamedTuple):  # one is made for every email: a frozen dataclass tak
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One provider call: a hand-off and its letters. `key` is its idempotency key; the ids travel as metadata."""
+    """One provider call: a hand-off and its letters. `key` is its idempotency key; the ids travel as metadata.
+
+    `receiver`: all letters go to this one, which has a limit of its own (app/models/receiver.py); "": to anybody.
+    """
 
     handoff_id: int
     key: UUID
@@ -57,6 +60,7 @@ class Batch:
     reply_to: str | None
     content: Content
     letters: Sequence[Letter]
+    receiver: str = ""
 
 
 @dataclass(frozen=True, slots=True)

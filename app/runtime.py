@@ -20,6 +20,7 @@ from app.db import Database, Joined
 from app.models.outbox import Lease
 from app.providers import Provider, open_provider
 from app.signing import ReturnTokens, Signer, TrackingTokens, Vault
+from app.tickets import PoolTickets
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class Runtime:
                 self._calls = ThreadPoolExecutor(self.settings.calls, thread_name_prefix="call")
             return self._calls
 
-    def provider(self, url: bytes) -> Provider:
+    def provider(self, url: bytes, pool_id: int) -> Provider:
         """The provider at a pool's encrypted URL. Raises ConfigError where another key encrypted it.
 
         A changed URL opens a new one; the old one is left to calls under way, and closed with the process.
@@ -109,6 +110,7 @@ class Runtime:
                     deadline=self.settings.call_deadline,
                     token=self.returns.token,
                     private=self.settings.private_providers,
+                    tickets=PoolTickets(self.db, pool_id, self.settings.call_deadline),
                 )
                 self._providers[url] = known
             return known

@@ -77,7 +77,7 @@ def test_a_provider_that_is_down_is_asked_again_later(runtime: Runtime, peer: Pe
     built = launched(runtime, peer, leads=50, more="?lookup=1")
     send_range.drain(runtime)
     wait(runtime)
-    provider = runtime.provider(query(runtime, "SELECT url FROM pool")[0][0])  # type: ignore[arg-type]
+    provider = runtime.provider(query(runtime, "SELECT url FROM pool")[0][0], 1)  # type: ignore[arg-type]
     address, provider.questions.url = provider.questions.url, provider.http.url  # type: ignore[attr-defined]
     assert look_up.look_up_due(runtime) == 0  # POST /send refuses the question
     provider.questions.url = address  # type: ignore[attr-defined]

@@ -34,7 +34,7 @@ def look_up_due(runtime: Runtime) -> int:
 
 
 def _ask(runtime: Runtime, question: Question) -> int:
-    provider = runtime.provider(question.pool_url)
+    provider = runtime.provider(question.pool_url, question.pool_id)
     if not provider.capabilities.lookup:
         with runtime.db.begin() as conn:
             handoff.look_up_later(conn, question.id, None)

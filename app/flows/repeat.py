@@ -80,7 +80,7 @@ def _begin(runtime: Runtime, call: Repeat, latest: float) -> Callable[[], Answer
     fault = _fault(sending, frozen, call, runtime.settings.lease)
     if fault is not None:
         return lambda: fault
-    provider = runtime.provider(sending.pool_url)
+    provider = runtime.provider(sending.pool_url, sending.pool_id)
     return begin(runtime, provider, _batch(runtime, sending, frozen, call), latest)
 
 

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import psycopg
@@ -262,6 +262,8 @@ def _call(
     for each in handoffs:
         last = first + len(each.lead_ids)
         batch = composer.batch(each.id, each.key, page.lease.run, letters[first:last])
+        if page.lease.waits_for:
+            batch = replace(batch, receiver=page.lease.waits_for)
         calls.append(begin(runtime, provider, batch, begun + runtime.settings.lease / 3))
         first = last
     return [Answer(each, call()) for each, call in zip(handoffs, calls, strict=True)]
@@ -296,7 +298,7 @@ def speak(provider: Provider, batch: Batch, latest: float) -> list[Outcome] | Pr
 
 
 def _provider(runtime: Runtime, sending: Sending) -> Provider:
-    return runtime.provider(sending.pool_url)
+    return runtime.provider(sending.pool_url, sending.pool_id)
 
 
 def composer_of(runtime: Runtime, sending: Sending) -> Composer:

@@ -83,9 +83,9 @@ def can_ask(runtime: Runtime, campaign_id: int) -> bool:
     """Whether a provider of a launched campaign's unknown calls can be asked afterwards what became of them."""
     with runtime.db.begin() as conn:
         urls = unknown.pool_urls(conn, campaign_id)
-    for url in urls:
+    for pool_id, url in urls.items():
         with suppress(ConfigError):  # a pool's URL was encrypted under another key: nobody asks there
-            if runtime.provider(url).capabilities.lookup:
+            if runtime.provider(url, pool_id).capabilities.lookup:
                 return True
     return False
 

@@ -22,6 +22,7 @@ SQL = Statements("limit")
 WHOLE: Final = OTHERS  # the receiver of the limit that holds for all of a pool's emails
 FASTEST: Final = 1_000_000.0  # a second
 GREATEST: Final = 2**31 - 1
+MOST_CONNECTIONS: Final = 100
 _DOMAIN: Final = re.compile(r"(?=.{1,253}\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
 
 
@@ -29,13 +30,21 @@ _DOMAIN: Final = re.compile(r"(?=.{1,253}\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])
 class Limit:
     """One limit of a pool. `receiver`: a key of RECEIVERS, a domain, or "" for all of its emails.
 
-    `per_second` with at most `burst` at once, and `per_day` in any 24 hours; None: no such limit.
+    `per_second` with at most `burst` at once, and `per_day` in any 24 hours; None: no such limit. A receiver's emails
+    take at most so many `connections` of an SMTP pool's, each with at most so many `messages`; None: as the pool.
     """
 
     receiver: str = WHOLE
     per_second: float | None = None
     burst: int = 1
     per_day: int | None = None
+    connections: int | None = None
+    messages: int | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether it limits nothing."""
+        return (self.per_second, self.per_day, self.connections, self.messages) == (None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +78,12 @@ def set_limits(conn: Connection, pool_id: int, limits: Sequence[Limit]) -> None:
     """Give a pool these limits and no others, in effect with the commit; what was sent today still counts.
 
     One that limits nothing is left out. Raises Invalid naming "<number>.receiver", "<number>.per_second",
-    "<number>.burst" or "<number>.per_day", counted from 0.
+    "<number>.burst", "<number>.per_day", "<number>.connections" or "<number>.messages", counted from 0.
     """
     faults = [fault for number, each in enumerate(limits) for fault in _faults(number, each, limits[:number])]
     if faults:
         raise Invalid(faults)
-    kept = [each for each in limits if each.per_second is not None or each.per_day is not None]
+    kept = [each for each in limits if not each.empty]
     conn.execute(SQL.drop_limits, {"pool_id": pool_id})
     conn.execute(SQL.empty_limits, {"pool_id": pool_id})
     values = {
@@ -83,6 +92,8 @@ def set_limits(conn: Connection, pool_id: int, limits: Sequence[Limit]) -> None:
         "per_second": [None if each.per_second is None else float(each.per_second) for each in kept],
         "bursts": [each.burst for each in kept],
         "per_day": [each.per_day for each in kept],
+        "connections": [each.connections for each in kept],
+        "messages": [each.messages for each in kept],
     }
     conn.execute(SQL.add_limits, values)
 
@@ -140,4 +151,8 @@ def _faults(number: int, each: Limit, before: Sequence[Limit]) -> list[Fault]:
         faults.append(Fault(f"{number}.burst", "It must be between 1 and 1,000,000 emails at once."))
     if each.per_day is not None and not 1 <= each.per_day <= GREATEST:
         faults.append(Fault(f"{number}.per_day", f"It must be between 1 and {GREATEST:,} emails a day."))
+    if each.connections is not None and not 1 <= each.connections <= MOST_CONNECTIONS:
+        faults.append(Fault(f"{number}.connections", f"It must be between 1 and {MOST_CONNECTIONS} connections."))
+    if each.messages is not None and not 1 <= each.messages <= 100_000:
+        faults.append(Fault(f"{number}.messages", "It must be between 1 and 100,000 emails."))
     return faults

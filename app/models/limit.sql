@@ -1,8 +1,8 @@
 -- name: list_limits
-SELECT receiver, per_second, burst, per_day
+SELECT receiver, per_second, burst, per_day, connections, messages
   FROM pool_limit
  WHERE pool_id = :pool_id
-   AND (per_second IS NOT NULL OR per_day IS NOT NULL)
+   AND (per_second IS NOT NULL OR per_day IS NOT NULL OR connections IS NOT NULL OR messages IS NOT NULL)
  ORDER BY receiver
 
 -- name: drop_limits
@@ -17,21 +17,25 @@ UPDATE pool_limit
    SET per_second = NULL,
        per_day = NULL,
        burst = 1,
+       connections = NULL,
+       messages = NULL,
        changed_at = now(),
        paced_until = NULL
  WHERE pool_id = :pool_id
 
 -- name: add_limits
-INSERT INTO pool_limit (pool_id, receiver, per_second, burst, per_day)
-SELECT :pool_id, given.receiver, given.per_second, given.burst, given.per_day
+INSERT INTO pool_limit (pool_id, receiver, per_second, burst, per_day, connections, messages)
+SELECT :pool_id, given.receiver, given.per_second, given.burst, given.per_day, given.connections, given.messages
   FROM unnest(
            CAST(:receivers AS text[]), CAST(:per_second AS double precision[]), CAST(:bursts AS integer[]),
-           CAST(:per_day AS integer[])
-       ) AS given (receiver, per_second, burst, per_day)
+           CAST(:per_day AS integer[]), CAST(:connections AS smallint[]), CAST(:messages AS integer[])
+       ) AS given (receiver, per_second, burst, per_day, connections, messages)
     ON CONFLICT (pool_id, receiver) DO UPDATE
    SET per_second = excluded.per_second,
        burst = excluded.burst,
        per_day = excluded.per_day,
+       connections = excluded.connections,
+       messages = excluded.messages,
        changed_at = now(),
        paced_until = NULL
 

@@ -92,9 +92,9 @@ def count(conn: Connection, campaign_id: int) -> UnknownSums:
     return UnknownSums(*map(int, conn.execute(SQL.count, {"campaign_id": campaign_id}).one()))
 
 
-def pool_urls(conn: Connection, campaign_id: int) -> list[bytes]:
-    """The encrypted URLs of the pools that a campaign's unknown calls went through."""
-    return list(conn.execute(SQL.pool_urls, {"campaign_id": campaign_id}).scalars())
+def pool_urls(conn: Connection, campaign_id: int) -> dict[int, bytes]:
+    """pool -> its encrypted URL, of the pools that a campaign's unknown calls went through."""
+    return {row.id: row.url for row in conn.execute(SQL.pool_urls, {"campaign_id": campaign_id})}
 
 
 def find_undecided(conn: Connection, campaign_id: int, after: int = 0, limit: int = 200) -> list[int]:

@@ -35,7 +35,7 @@ SELECT count(*) AS calls,
    AND unknown_since IS NOT NULL
 
 -- name: pool_urls
-SELECT url
+SELECT id, url
   FROM pool
  WHERE id IN (SELECT pool_id FROM handoff WHERE campaign_id = :campaign_id AND unknown_since IS NOT NULL)
 

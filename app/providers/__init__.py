@@ -32,6 +32,7 @@ from app.providers.ses import Ses, SesAccount
 from app.providers.ses_events import SesWebhooks
 from app.providers.sink import Sink, SinkAccount, SinkWebhooks
 from app.providers.smtp import Smtp, SmtpAccount
+from app.providers.tickets import Tickets
 
 __all__ = ["READERS", "SCHEMES", "WEBHOOKS", "Provider", "Reader", "Webhooks", "check", "open_provider", "shown"]
 
@@ -94,7 +95,7 @@ class Webhooks(Protocol):
 class Scheme:
     """A kind of provider: what reads its URL (raising Invalid), and what sends with what was read.
 
-    `returns`: bounces come back by mail, and `provider` takes the `token` that names an email in them.
+    `returns`: bounces come back by mail, and `provider` takes the `token` that names an email in them; and `tickets`.
     """
 
     read: Callable[[str], Any]
@@ -136,18 +137,26 @@ class Reader(Protocol):
 READERS: Mapping[str, Reader] = {**WEBHOOKS, "smtp": SmtpReturns()}
 
 
-def open_provider(url: str, *, deadline: float, token: Token | None = None, private: Collection[str] = ()) -> Provider:
+def open_provider(
+    url: str,
+    *,
+    deadline: float,
+    token: Token | None = None,
+    private: Collection[str] = (),
+    tickets: Tickets | None = None,
+) -> Provider:
     """The provider behind a pool's URL; nothing is connected yet. `deadline`: seconds that one `send` may take.
 
     `token` names an email where bounces come back by mail. `private`: hosts that an operator allows wherever they are,
-    though a user typed the URL (`confined`). Raises Invalid, pointer "url".
+    though a user typed the URL (`confined`). `tickets`: for connections that processes share, where a provider keeps
+    such. Raises Invalid, pointer "url".
     """
     scheme = _scheme(url)
     if is_confined(url) and resolver(host_of(url), private) is None:
         url = freed(url)
     account = scheme.read(url)
     if scheme.returns:
-        return scheme.provider(account, deadline=deadline, token=token)
+        return scheme.provider(account, deadline=deadline, token=token, tickets=tickets)
     return scheme.provider(account, deadline=deadline)
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from queue import Empty, LifoQueue
 from time import monotonic
 from uuid import UUID
 
@@ -19,6 +17,8 @@ from app.providers.halving import blame_us, instead
 from app.providers.mime import Token, Written, ascii_address, write_letters
 from app.providers.smtp_exchange import Sender, exchange
 from app.providers.smtp_line import Line, LineLost, Login, open_line
+from app.providers.smtp_lines import Lines
+from app.providers.tickets import Tickets
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -112,19 +112,20 @@ class SmtpAccount:
 
 
 class Smtp:
-    """One mail server and account. A batch goes over one connection, as many batches at once as it has connections."""
+    """One mail server and account. A batch goes over one connection, as many batches at once as it has connections.
 
-    def __init__(self, account: SmtpAccount, *, deadline: float, token: Token | None = None) -> None:
+    `tickets`: other processes send through the same account, and have connections of the same number.
+    """
+
+    def __init__(
+        self, account: SmtpAccount, *, deadline: float, token: Token | None = None, tickets: Tickets | None = None
+    ) -> None:
         self.account = account
         self.deadline = deadline
         self.token = token
         self.context: ssl.SSLContext | None = tls_context(account.ca) if account.login.tls != "none" else None
         self.capabilities = Capabilities(batch=account.batch, distinct_body=True)
-        self.closed = False
-        # One place for each connection, the last used on top; an empty place is a connection that may be made.
-        self.places: LifoQueue[Line | None] = LifoQueue()
-        for _ in range(account.connections):
-            self.places.put(None)
+        self.lines = Lines(self._open, account.connections, account.messages, tickets)
 
     def send(self, batch: Batch) -> list[Outcome]:
         """One Outcome per letter, in order. Raises ProviderDown or ProviderRefusesUs where no letter left us."""
@@ -132,7 +133,7 @@ class Smtp:
         sender = ascii_address(batch.from_address, "sender")
         written = list(write_letters(batch, self.token))
         letters = [each for each in written if isinstance(each, Written)]
-        sent = iter(self._send_all(self._envelope(sender), letters, until))
+        sent = iter(self._send_all(self._envelope(sender), letters, batch.receiver, until))
         outcomes = [each if isinstance(each, Refused) else next(sent) for each in written]
         _blame_us(outcomes)
         return outcomes
@@ -152,16 +153,10 @@ class Smtp:
 
     def close(self) -> None:
         """Hang up the idle connections; those in use are hung up when their batch is done."""
-        self.closed = True
-        taken = 0
-        with suppress(Empty):
-            while True:
-                line = self.places.get_nowait()
-                taken += 1
-                if line is not None:
-                    line.leave()
-        for _ in range(taken):
-            self.places.put(None)
+        self.lines.close()
+
+    def _open(self, until: float) -> Line:
+        return open_line(self.account.login, self.context, until)
 
     def _envelope(self, sender: str) -> Sender:
         """Every letter's own return address where the pool has such, else the sender's."""
@@ -170,15 +165,15 @@ class Smtp:
         before, _, after = self.account.returns.partition("*")
         return lambda letter: f"{before}{letter.token}{after}"
 
-    def _send_all(self, sender: Sender, letters: list[Written], until: float) -> list[Outcome]:
+    def _send_all(self, sender: Sender, letters: list[Written], receiver: str, until: float) -> list[Outcome]:
         """One outcome per letter. A lost connection is followed by another, unless it brought nothing or doubt."""
         outcomes: list[Outcome] = []
         fresh = False
         while len(outcomes) < len(letters):
             before = len(outcomes)
             try:
-                with self._line(until, fresh=fresh) as line:
-                    exchange(line, sender, letters, outcomes, self.account.messages - line.messages)
+                with self.lines.borrow(receiver, until, fresh=fresh) as line:
+                    exchange(line, sender, letters, outcomes, line.most - line.messages)
                 continue
             except LineLost as lost:
                 in_doubt = sum(isinstance(outcome, Unsure) for outcome in outcomes)
@@ -192,35 +187,6 @@ class Smtp:
                 raise error
             outcomes += [instead(error)] * (len(letters) - len(outcomes))
         return outcomes
-
-    @contextmanager
-    def _line(self, until: float, *, fresh: bool) -> Iterator[Line]:
-        """A connection for this thread alone; one that an error went through is not used again."""
-        try:
-            line = self.places.get(timeout=max(0.0, until - monotonic()))
-        except Empty:
-            busy = (
-                f"All {self.account.connections} connections were busy; the pool's URL may allow more (connections=)."
-            )
-            raise ProviderDown(busy, retry_in=1.0, passing=True) from None
-        try:
-            if line is not None and (fresh or line.stale):
-                line.leave()
-                line = None
-            line = line or open_line(self.account.login, self.context, until)
-            line.until = until
-            yield line
-            line.used_at = monotonic()
-            if self.closed or line.messages >= self.account.messages:
-                line.leave()
-                line = None
-        except BaseException:
-            if line is not None:
-                line.close()
-                line = None
-            raise
-        finally:
-            self.places.put(line)
 
 
 def _blame_us(outcomes: list[Outcome]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs
 from app.providers.public import CONNECT, Resolve, connect, in_words
+from app.providers.tickets import Ticket
 
 IDLE = 30.0  # seconds that an unused connection is trusted to be open still
 REPLY_LINE = 2048  # bytes; RFC 5321 allows 512, real servers say more
@@ -42,6 +43,9 @@ class Line(smtplib.SMTP):
         self.resolve = login.resolve
         self.inbox = bytearray()
         self.messages = 0
+        self.most = 1  # messages that may go over it
+        self.receiver = ""  # whose emails it carries
+        self.ticket: Ticket | None = None
         self.dirty = False  # a transaction was begun and not ended: RSET comes first
         self.used_at = monotonic()
         try:

@@ -237,7 +237,7 @@ def test_a_name_that_turns_private_after_it_was_saved_is_not_connected_to(
     page = ann.get(f"/pools/{pool.id}").text
     assert "no public address" in page
     with pytest.raises(Exception, match="no public address"):
-        runtime.provider(pool.url).check()
+        runtime.provider(pool.url, pool.id).check()
 
 
 def test_an_operators_pool_stays_one_until_a_user_points_it_elsewhere(

@@ -1,0 +1,57 @@
+"""Tickets for a pool's connections, given out by PostgreSQL: all processes together keep to the pool's number.
+
+They outlive a flush of Redis, and those of a process that died run out. One that is in use is renewed at most twice a
+minute, so that they cost a connection two rows written when it is opened and closed, and hardly more.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import Final
+from uuid import uuid4
+
+from app.db import Database
+from app.errors import Unavailable
+from app.models import connection
+from app.models.connection import Granted
+from app.providers.tickets import Ticket
+
+log = logging.getLogger(__name__)
+
+LASTS: Final = 60.0  # seconds, and three calls' deadlines at the least
+
+
+class PoolTickets:
+    """One pool's. `deadline`: seconds that a call takes at most, for which a ticket that was looked at must last."""
+
+    def __init__(self, db: Database, pool_id: int, deadline: float) -> None:
+        self.db = db
+        self.pool_id = pool_id
+        self.lasts = max(LASTS, 3 * deadline)
+
+    def take(self, receiver: str, most: int) -> Ticket | None:
+        """One for a connection that carries emails to a receiver ("": to any), of `most` in all; None: all are out."""
+        begun = monotonic()
+        with self.db.begin() as conn:
+            return self._ticket(connection.take(conn, uuid4(), self.pool_id, receiver, most, self.lasts), begun)
+
+    def renew(self, ticket: Ticket) -> Ticket | None:
+        """For longer; the same one while it has long to go. None: it is over, and the connection must be closed."""
+        begun = monotonic()
+        if ticket.until - begun > self.lasts / 2:
+            return ticket
+        with self.db.begin() as conn:
+            return self._ticket(connection.renew(conn, ticket.id, self.lasts), begun)
+
+    def give_back(self, ticket: Ticket) -> None:
+        """The connection is closed. Never raises: what is not given back runs out."""
+        try:
+            with self.db.begin() as conn:
+                connection.give_back(conn, ticket.id)
+        except Unavailable as error:
+            log.info("a ticket for a connection is left to run out: %s", error)
+
+    def _ticket(self, granted: Granted | None, begun: float) -> Ticket | None:
+        """By our own clock it is over a little earlier than by the database's: counted from before it was asked."""
+        return None if granted is None else Ticket(granted.id, begun + self.lasts, granted.messages)
