@@ -6,7 +6,7 @@ Looking changes nothing, since scanners follow every link that they see; only a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -74,7 +74,15 @@ def set_tracking(runtime: Runtime, token: str, *, wanted: bool) -> None:
 
 def _record(conn: Connection, found: Unsubscribe, detail: Mapping[str, object] | None) -> None:
     source = Source(found.organisation_id, found.user_id, found.campaign_id, found.pool_id or 0, run=found.run)
+    if found.tested:
+        source = replace(source, variant=_variant(conn, found.campaign_id, found.lead_id))
     event.append(conn, source, [Fact(found.lead_id, found.domain_id, Kind.UNSUBSCRIBED, detail)])
+
+
+def _variant(conn: Connection, campaign_id: int, lead_id: int) -> int:
+    """The content that a lead got."""
+    emails = track.find_emails(conn, track.find_places(conn, [(campaign_id, lead_id)]))
+    return emails[campaign_id, lead_id].variant if emails else 0
 
 
 def _read(runtime: Runtime, token: str) -> tuple[int, int]:

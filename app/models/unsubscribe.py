@@ -29,6 +29,7 @@ class Unsubscribe:
     sender: str | None
     left_sender: bool
     untracked: bool
+    tested: bool  # the campaign has several contents
 
 
 def find(conn: Connection, lead_id: int, campaign_id: int) -> Unsubscribe | None:

@@ -15,7 +15,8 @@ SELECT lead.id AS lead_id, lead.email, lead.domain_id, lead.status = 'unsubscrib
             WHERE suppression.organisation_id = lead.organisation_id
               AND suppression.email = lead.email
               AND suppression.sender_id = sender.id
-       ) AS left_sender
+       ) AS left_sender,
+       EXISTS (SELECT FROM variant_test WHERE variant_test.campaign_id = campaign.id) AS tested
   FROM lead
   JOIN organisation
     ON organisation.id = lead.organisation_id

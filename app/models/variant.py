@@ -41,7 +41,7 @@ class VariantTest(Base):
 class Standing:
     """A test as it stands. `decide_at` is None while emails of it have still to go, `winner` until one is chosen.
 
-    `chosen_by` is a person's name; None: by its figures, which were `figures` then.
+    `chosen_by` is who chose it by hand, None where that was an operator; `figures` are what they were then.
     """
 
     campaign_id: int
@@ -51,8 +51,9 @@ class Standing:
     decide_at: datetime | None
     winner: int | None
     chosen_at: datetime | None
+    by_hand: bool
     chosen_by: str | None
-    figures: Sequence[Mapping[str, int]] | None
+    figures: Sequence[Tally]
     variants: int
 
     @property
@@ -114,7 +115,9 @@ def judge(shares: Mapping[int, Share]) -> Verdict:
 def find(conn: Connection, campaign_id: int) -> Standing | None:
     """A campaign's test; None where it has one content only."""
     row = conn.execute(SQL.find_test, {"campaign_id": campaign_id}).first()
-    return None if row is None else Standing(*row)
+    if row is None:
+        return None
+    return Standing(**dict(row._mapping) | {"figures": [Tally(**each) for each in row.figures or ()]})
 
 
 def find_cut(conn: Connection, campaign_id: int) -> Test | None:
@@ -151,15 +154,21 @@ def find_due(conn: Connection) -> list[int]:
 
 
 def choose(
-    conn: Connection, campaign_id: int, winner: int, figures: Sequence[Tally], chosen_by: int | None = None
+    conn: Connection,
+    campaign_id: int,
+    winner: int,
+    figures: Sequence[Tally],
+    *,
+    by_hand: bool = False,
+    user_id: int | None = None,
 ) -> bool:
     """Give the rest the winner, due now; False where there is one already, or by the clock before its time.
 
     The campaign's row must be locked.
     """
     kept: list[dict[str, Any]] = [asdict(each) for each in figures]
-    values = {"campaign_id": campaign_id, "winner": winner, "chosen_by": chosen_by, "figures": Jsonb(kept)}
-    if conn.execute(SQL.note_winner, values).first() is None:
+    values = {"campaign_id": campaign_id, "winner": winner, "by_hand": by_hand, "chosen_by": user_id}
+    if conn.execute(SQL.note_winner, values | {"figures": Jsonb(kept)}).first() is None:
         return False
     conn.execute(SQL.send_rest, {"campaign_id": campaign_id, "winner": winner})
     return True

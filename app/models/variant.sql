@@ -73,11 +73,12 @@ SELECT variant_test.campaign_id
 UPDATE variant_test
    SET winner = :winner,
        chosen_at = now(),
+       by_hand = :by_hand,
        chosen_by = :chosen_by,
        figures = :figures
  WHERE campaign_id = :campaign_id
    AND winner IS NULL
-   AND (CAST(:chosen_by AS integer) IS NOT NULL OR decide_at <= now())
+   AND (:by_hand OR decide_at <= now())
 RETURNING campaign_id
 
 -- name: send_rest
@@ -92,7 +93,8 @@ UPDATE outbox
 
 -- name: find_test
 SELECT variant_test.campaign_id, variant_test.share, variant_test.wait, variant_test.goal, variant_test.decide_at,
-       variant_test.winner, variant_test.chosen_at, "user".name AS chosen_by, variant_test.figures,
+       variant_test.winner, variant_test.chosen_at, variant_test.by_hand, "user".name AS chosen_by,
+       variant_test.figures,
        (SELECT count(*) FROM content WHERE content.campaign_id = variant_test.campaign_id) AS variants
   FROM variant_test
   LEFT JOIN "user"

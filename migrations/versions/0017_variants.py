@@ -26,10 +26,11 @@ CREATE TABLE variant_test (
     decide_at    timestamptz,                  -- null: emails of the test have still to go
     winner       smallint CHECK (winner BETWEEN 0 AND 4),
     chosen_at    timestamptz,
-    chosen_by    integer REFERENCES "user",    -- null: the clock, by the figures
+    by_hand      boolean NOT NULL DEFAULT false,
+    chosen_by    integer REFERENCES "user",    -- by hand and null: an operator
     figures      jsonb,                        -- what they were when it was chosen
     CHECK ((winner IS NULL) = (chosen_at IS NULL)),
-    CHECK (winner IS NOT NULL OR (chosen_by IS NULL AND figures IS NULL))
+    CHECK (by_hand OR chosen_by IS NULL)
 );
 CREATE INDEX variant_test_open ON variant_test (campaign_id) WHERE winner IS NULL AND share < 100;
 """
