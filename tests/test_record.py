@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -259,3 +260,43 @@ def test_an_event_that_came_too_late_is_counted_apart(running: Runtime) -> None:
         rollup.note_late(conn, 1, 7, "opened", at)
         row = conn.execute(text("SELECT campaign_id, kind, total FROM late_event")).one()
     assert tuple(row) == (7, "opened", 1)
+
+
+@pytest.mark.editions
+def test_a_sent_email_is_found_by_the_summaries_of_its_blocks(running: Runtime) -> None:
+    """Otherwise looking for one lead would read every email of the day."""
+    with running.db.begin() as conn:
+        record.append(conn, now(), "sent", 60_000)
+        record.append(conn, now(), "delivered", 100)
+    refresh.summarise(running)
+    with running.db.begin() as conn:
+        record.append(conn, now(), "sent", 100, campaign_id=2)
+    with running.db.begin() as conn:
+        conn.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = conn.execute(
+            text(
+                "EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM event"
+                " WHERE campaign_id = 1 AND lead_id = 50000 AND kind = 'sent'"
+            )
+        ).scalar_one()
+    (heap,) = (node for node in nodes(plan[0]["Plan"]) if node["Node Type"] == "Bitmap Heap Scan")
+    assert any(node.get("Index Name", "").endswith("event_sent") for node in nodes(heap))
+    assert heap["Lossy Heap Blocks"] <= 3 * 64
+    assert refresh.summarise(running) == 0
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+@pytest.mark.editions
+def test_summaries_wait_for_nobody(running: Runtime) -> None:
+    with running.db.begin() as conn:
+        record.append(conn, now(), "sent", 60_000)
+    with running.db.begin() as conn:
+        chunk = conn.execute(text("SELECT show_chunks('event')::text")).scalar_one()
+        conn.execute(text(f"LOCK TABLE {chunk} IN SHARE UPDATE EXCLUSIVE MODE"))
+        assert refresh.summarise(running) == 0
+    assert refresh.summarise(running) > 0

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests import record
+from tests.world import add_range, insert
 
 PAGE = Path(__file__).parent.parent / "docs" / "reports.md"
 QUERIES = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -44,9 +45,13 @@ def test_the_page_names_every_view_that_readers_may_read(database_url: str) -> N
 def test_the_old_systems_question_has_its_answer(database_url: str) -> None:
     """The leads to whom email was sent with this campaign by this user, and what happened."""
     running = record.runtime(database_url)
-    [query] = [query for query in QUERIES if "HAVING sum(event.weight) > 0" in query]
+    [query] = [query for query in QUERIES if "HAVING sum(told.weight) > 0" in query]
     with running.db.begin() as conn:
         time = conn.exec_driver_sql("SELECT now() - INTERVAL '2 days'").scalar_one()
+        organisation_id = insert(conn, "organisation", name="Ours")
+        user_id = insert(conn, "user", organisation_id=organisation_id, email="u@x.y", name="U", password_hash="!")
+        insert(conn, "campaign", organisation_id=organisation_id, owner_id=user_id, name="News", state="sending")
+        add_range(conn, 1, [1, 2, 3, 4, 5])
         record.append(conn, time, "sent", [1, 2, 3])
         record.append(conn, time, "sent", [4], user_id=2)
         record.append(conn, time, "refused", [5])

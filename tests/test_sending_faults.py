@@ -368,11 +368,11 @@ def test_a_deadlock_while_settling_is_outlived(runtime: Runtime, peer: Peer, mon
     page, handoffs = hand_over(runtime)
     really, failed = handoff.settle, []
 
-    def once(*args: object) -> None:
+    def once(*args: object, **named: object) -> None:
         if not failed:
             failed.append(True)
             raise psycopg.errors.DeadlockDetected
-        really(*args)  # type: ignore[arg-type]
+        really(*args, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(handoff, "settle", once)
     settle_with(runtime, page, handoffs, [Accepted("ref")] * 50, [Accepted("ref")] * 50)

@@ -57,6 +57,7 @@ TASKS: Final = (
     Task(5.0, returns.read_due, aside=True),
     Task(10.0, finish.finish_due, aside=True),
     Task(30.0, unknowns.apply_policies, aside=True),
+    Task(10.0, refresh.summarise, aside=True),
     Task(10.0, beat.beat_clock),
     Task(10.0, receivers.look_up_receivers, aside=True),
     Task(3600.0, receivers.tidy, aside=True),

@@ -117,6 +117,15 @@ def count_outcomes(conn: Connection, campaign_id: int, since: datetime) -> Outco
     return Outcomes(kinds, (int(sum(row[2] for row in rows)), int(sum(row[3] for row in rows))))
 
 
+def summarise_sent(conn: Connection) -> int:
+    """Summarise the newest blocks of the record, so that lookups of sent emails skip them; how many groups of blocks.
+
+    Raises what the driver raises where somebody else tends to the same chunk: try again later.
+    """
+    conn.execute(SQL.wait_little)
+    return int(conn.execute(SQL.summarise_sent).scalar_one())
+
+
 def _keep_news(conn: Connection, told: Sequence[Told], lines: Sequence[str]) -> None:
     """Keep the lines for those who listen, by organisation; where nobody does, they are not looked at."""
     listening = news.listening(conn)

@@ -163,8 +163,11 @@ def write(
     ]
 
 
-def settle(conn: Connection, settled: Sequence[Settled]) -> None:
-    """Close the calls of a page; raises LeaseLost where one of them was settled by somebody else meanwhile."""
+def settle(conn: Connection, settled: Sequence[Settled], *, unspoken: bool = False) -> None:
+    """Close the calls of a page; raises LeaseLost where one of them was settled by somebody else meanwhile.
+
+    `unspoken`: also where a webhook has spoken of one, which these outcomes do not heed.
+    """
     values = {
         "ids": [each.handoff_id for each in settled],
         "letters": [each.letters for each in settled],
@@ -173,9 +176,10 @@ def settle(conn: Connection, settled: Sequence[Settled]) -> None:
         "whole": [each.whole for each in settled],
         "repeat_in": REPEAT_IN,
         "look_up_in": LOOK_UP_IN,
+        "unspoken": unspoken,
     }
     if conn.execute(SQL.settle, values).rowcount != len(settled):
-        raise LeaseLost("a hand-off was settled by somebody else")
+        raise LeaseLost("a hand-off was settled by somebody else, or a webhook has spoken of it")
 
 
 def find_evidence(conn: Connection, range_id: int) -> dict[int, dict[int, Kind]]:

@@ -34,6 +34,7 @@ UPDATE handoff
        ) AS outcome
  WHERE handoff.id = outcome.id
    AND handoff.state = 'handed'
+   AND (handoff.evidence IS NULL OR NOT :unspoken)
 
 -- Webhooks that came before the answers. Almost always there are none: a partial scan of the page's twenty rows.
 -- name: find_evidence

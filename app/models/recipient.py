@@ -17,6 +17,7 @@ from app.models import report
 from app.models.figures import Figures
 
 SQL = Statements("recipient")
+MOST_ASKED = 5000  # leads in one question, where few of them are of the kind that is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +92,15 @@ def find_page(
     report.find_campaign(conn, organisation_id, campaign_id)
     span = find_spans(conn, organisation_id, [campaign_id]).get(campaign_id)
     page: list[Recipient] = []
+    asked = limit
     while span is not None and len(page) < limit:
-        lead_ids = _find_leads(conn, campaign_id, span, kind, after, limit)
+        lead_ids = _find_leads(conn, campaign_id, span, kind, after, asked)
         found = _describe(conn, organisation_id, campaign_id, span, lead_ids)
         page += [recipient for recipient in found if kind is None or recipient.is_of(kind)]
-        if len(lead_ids) < limit:
+        if len(lead_ids) < asked:
             break
         after = lead_ids[-1]
+        asked = min(2 * asked, max(limit, MOST_ASKED))  # few of them are what is looked for
     return page[:limit]
 
 
@@ -123,15 +126,20 @@ def _moments(conn: Connection, campaign_id: int, lead_id: int, span: Span) -> li
 def _find_leads(
     conn: Connection, campaign_id: int, span: Span, kind: Kind | None, after: int, limit: int
 ) -> Sequence[int]:
-    statement = SQL.find_leads if kind is None else SQL.find_leads_of_kind
-    values = {"campaign_id": campaign_id, "after": after, "limit": limit, "since": span.since, "until": span.until}
-    return conn.execute(statement, values if kind is None else values | {"kind": kind.value}).scalars().all()
+    values: dict[str, object] = {"campaign_id": campaign_id, "after": after, "limit": limit}
+    if kind is None or kind is Kind.SENT:
+        return conn.execute(SQL.find_leads, values).scalars().all()
+    values |= {"since": span.since, "until": span.until, "kind": kind.value}
+    return conn.execute(SQL.find_leads_of_kind, values).scalars().all()
 
 
 def _describe(
     conn: Connection, organisation_id: int, campaign_id: int, span: Span, lead_ids: Sequence[int]
 ) -> Iterator[Recipient]:
+    if not lead_ids:
+        return
     values = {"organisation_id": organisation_id, "campaign_id": campaign_id, "lead_ids": list(lead_ids)}
+    values |= {"first": lead_ids[0], "last": lead_ids[-1]}
     rows = conn.execute(SQL.find_facts, values | {"since": span.since, "until": span.until})
     for _, facts in groupby(rows, key=lambda row: row.lead_id):
         yield _recipient(list(facts))
