@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from app.errors import Unavailable
-from app.flows import consequences, machines, resolve, track
+from app.flows import consequences, machines, resolve, shape, track
 from app.flows.resolve import Evidence
 from app.mail import Kind, Reported
 from app.models import alert, bounce, event, kept_post, rollup, unread, webhook
@@ -140,9 +140,19 @@ def _read(conn: Connection, pool: Pool, posts: Sequence[Post]) -> None:
     unknown = unread.note(conn, pool.id, posts, strange)
     webhook.close(conn, found.unmatched, Counter(hit.post.id for hit in hits), unknown)
     consequences.draw(conn, hits)
+    _shape(conn, pool, hits)
     if not all(post.again for post in posts):
         alert.clear(conn, alert.Kind.WEBHOOK_REFUSED, pool.id)
     webhook.note_arrivals(conn, pool.id, _arrivals(posts, found, hits))  # last: it locks a row that all posts want
+
+
+def _shape(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
+    """What receivers have just said of emails that they put off or turned away."""
+    said = [hit for hit in hits if hit.told.reason and hit.told.meaning.is_trouble and not hit.post.again]
+    if said:
+        fresh = [hit for hit in said if (hit.post.received_at - hit.told.at).total_seconds() < shape.FRESH]
+        replies = [(hit.domain_id, webhook.clean(hit.told.reason or "")[:500]) for hit in fresh]
+        shape.note(conn, said[0].match.organisation_id, pool.id, replies)
 
 
 def _sort(conn: Connection, pool: Pool, posts: Sequence[Post], told: Sequence[tuple[Post, Reported]]) -> Sorted:

@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app.errors import LeaseLost, Unavailable
-from app.flows import resolve
+from app.flows import resolve, shape
 from app.flows.answers import Answer, Tally, read
-from app.models import alert, event, handoff, limit, outbox, pool
+from app.mail import Kind
+from app.models import alert, event, handoff, limit, outbox, pool, warm_up
 from app.models.campaign import Sending
 from app.models.event import Source
 from app.models.outbox import Lease, PageLead
@@ -23,6 +24,7 @@ from app.runtime import Runtime
 log = logging.getLogger(__name__)
 
 TRIES: Final = 5  # of a transaction that fails for another reason than that the server is away
+SAYING: Final = (Kind.DEFERRED, Kind.REFUSED, Kind.FAILED)  # whose reasons are a receiver's own words, perhaps
 LAST_WAIT: Final = 10.0  # seconds that a process which must end waits for the database
 
 
@@ -101,15 +103,27 @@ def _write(
     never_left = sum(len(lead_ids) for wait, lead_ids in tally.later.items() if not wait.deferred)
     if lease.by_day and never_left:  # their calls were not made: they will count when they are
         limit.give_back(conn, sending.pool_id, dict.fromkeys(lease.by_day, never_left))
+    if lease.warm_ups and never_left:
+        warm_up.give_back(conn, lease.warm_ups, never_left)
     _tell(conn, lease, sending, tally)
 
 
 def _tell(conn: Connection, lease: Lease, sending: Sending, tally: Tally) -> None:
-    """The pool's breaker, and the owner where leads are given up. Last: it locks what every page of a pool wants."""
+    """What receivers' replies bring about, the pool's breaker, and the owner where leads are given up. Last: it locks
+    what every page of a pool wants."""
+    _shape(conn, sending, tally)
     _tell_pool(conn, lease, sending.pool_id, tally)
     if tally.gave_up:
         reason = "They were put off for a day, and are given up: the reasons are in the list of recipients."
         alert.raise_alert(conn, alert.Kind.GAVE_UP, sending.campaign_id, reason)
+
+
+def _shape(conn: Connection, sending: Sending, tally: Tally) -> None:
+    if any(tally.kinds[kind] for kind in SAYING):
+        said = [
+            (fact.domain_id, str(fact.detail["reason"])) for fact in tally.facts if fact.kind in SAYING and fact.detail
+        ]
+        shape.note(conn, sending.organisation_id, sending.pool_id, said)
 
 
 def _nothing_left_us(lease: Lease, tally: Tally) -> bool:
