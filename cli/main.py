@@ -24,6 +24,7 @@ COMMANDS = {
     "suppressions": "cli.suppressions:suppressions",
     "webhooks": "cli.webhooks:webhooks",
     "endpoints": "cli.endpoints:endpoints",
+    "api-key": "cli.api_keys:api_key",
     "clock": "cli.clock:clock",
     "sink": "cli.sink:sink",
 }

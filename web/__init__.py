@@ -14,6 +14,9 @@ from app.config import Settings
 from web import assets, csrf, formats, navigation, problems, security, throttle, visitor
 from web.account import blueprint as account
 from web.alerts import blueprint as alerts
+from web.api import blueprint as api
+from web.api_docs import blueprint as api_docs
+from web.api_keys import blueprint as api_keys
 from web.campaigns import blueprint as campaigns
 from web.endpoints import blueprint as endpoints
 from web.health import blueprint as health
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 
 BLUEPRINTS = (
     alerts,
+    api,
+    api_docs,
+    api_keys,
     campaigns,
     previews,
     recipients,
@@ -72,6 +78,7 @@ def create_app(runtime: Runtime | None = None) -> Flask:
         part.init_app(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+    csrf.spare(app, api)
     throttle.init_app(app)
     return app
 

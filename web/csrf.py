@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from flask import Flask, current_app, request
+from flask import Blueprint, Flask, current_app, request
 from flask_wtf.csrf import CSRFProtect
 
 # RFC 8058 §3.1: the receiver's own button posts without cookies, and so without a token. A provider's webhook has its
@@ -20,6 +20,11 @@ def init_app(app: Flask) -> None:
     protection = CSRFProtect(app)
     for view in EXEMPT:
         protection.exempt(view)
+
+
+def spare(app: Flask, blueprint: Blueprint) -> None:
+    """Ask for no token at routes that ask for a key of their own each time: no page of somebody else's sends one."""
+    app.extensions["csrf"].exempt(blueprint)
 
 
 def takes_up_to(limit: int) -> Callable[[View], View]:

@@ -42,6 +42,7 @@ ROOMS = (
     Room("Segments", "segments.index", "segment"),
     Room("Reports", "reports.index", "report"),
     Room("Senders", "senders.index", "sender", under=("pools",)),
+    Room("API", "api_docs.index", "code", under=("api_keys",)),
     Room("Endpoints", "endpoints.index", "post", admin=True),
     Room("Alerts", "alerts.index", "alert", count=count_open),
 )

@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from app.errors import Conflict, Invalid, LeaseLost, MillraceError, NotFound, ProviderError, Unavailable, Unverified
 
 log = logging.getLogger(__name__)
+PROGRAMS = "/api/v1/"  # the door of programs
 STATUS: dict[type[MillraceError], int] = {
     Invalid: 422,
     Unverified: 401,
@@ -56,7 +57,9 @@ def init_app(app: Flask) -> None:
 
 
 def wants_json() -> bool:
-    """Whether the answer is for a program: it says so, and does not also take HTML as gladly."""
+    """Whether the answer is for a program: it is at its door, or says so and does not also take HTML as gladly."""
+    if request.path.startswith(PROGRAMS):
+        return True
     accept = request.accept_mimetypes
     return max(accept["application/json"], accept["application/problem+json"]) > accept["text/html"]
 

@@ -16,7 +16,9 @@ from typing import Final
 from app.errors import MillraceError
 from app.flows import (
     alerts,
+    answer_once,
     beat,
+    choose_winner,
     due,
     finish,
     ingest,
@@ -25,6 +27,7 @@ from app.flows import (
     refresh,
     rescue,
     returns,
+    schedule,
     steer,
     tell_endpoints,
     unknowns,
@@ -48,9 +51,11 @@ class Task:
 
 TASKS: Final = (
     Task(1.0, launch.start_due),
+    Task(2.0, schedule.keep_time),
     Task(2.0, due.ring_due),
     Task(2.0, ingest.ring_waiting),
     Task(5.0, rescue.rescue_expired),
+    Task(5.0, choose_winner.choose_due),
     Task(5.0, refresh.refresh),
     Task(5.0, steer.close_cancelled, aside=True),
     Task(5.0, alerts.deliver, aside=True),
@@ -63,6 +68,7 @@ TASKS: Final = (
     Task(3600.0, receivers.tidy, aside=True),
     Task(3600.0, ingest.tidy, aside=True),
     Task(3600.0, tell_endpoints.tidy, aside=True),
+    Task(600.0, answer_once.tidy, aside=True),
 )
 CONNECTIONS: Final = 2 + sum(task.aside for task in TASKS)  # what runs at once waits for no connection of another
 

@@ -137,6 +137,12 @@ def find_ids(conn: Connection, organisation_id: int, emails: Sequence[str]) -> S
     return conn.execute(SQL.find_ids, values).scalars().all()
 
 
+def find_ids_of(conn: Connection, organisation_id: int, emails: Sequence[str]) -> dict[str, int]:
+    """Address → its lead, as far as there are any."""
+    values = {"organisation_id": organisation_id, "emails": list(emails)}
+    return {row.email: row.id for row in conn.execute(SQL.find_ids_of, values)}
+
+
 def erase(conn: Connection, organisation_id: int, lead_id: int) -> None:
     """Forgets a lead; raises NotFound. If its address is suppressed it stays so, or it might be mailed again."""
     if conn.execute(SQL.erase, {"organisation_id": organisation_id, "lead_id": lead_id}).rowcount == 0:

@@ -55,6 +55,12 @@ FROM lead
 WHERE organisation_id = :organisation_id
   AND email = ANY (CAST(:emails AS text[]))
 
+-- name: find_ids_of
+SELECT email, id
+FROM lead
+WHERE organisation_id = :organisation_id
+  AND email = ANY (CAST(:emails AS text[]))
+
 -- name: erase
 DELETE FROM lead
 WHERE id = :lead_id

@@ -140,3 +140,10 @@ def find_names(conn: Connection, organisation_id: int) -> list[tuple[int, str]]:
 def oldest(session: Session) -> User | None:
     """The first user that was ever made and may still log in."""
     return session.scalars(select(User).where(User.disabled_at.is_(None)).order_by(User.id)).first()
+
+
+def find_owner(session: Session, organisation_id: int, email: str | None) -> int | None:
+    """The user of an organisation with that address, or (None) its first admin; None where there is none such."""
+    known = select(User.id).where(User.organisation_id == organisation_id, User.disabled_at.is_(None))
+    wanted = User.role == "admin" if email is None else User.email == email.strip().lower()
+    return session.scalars(known.where(wanted).order_by(User.id)).first()

@@ -1,0 +1,25 @@
+"""The API: the door for programs. Each noun has its file; the door is one for all of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flask import Blueprint, Response
+
+from web.api import campaigns, door, leads, reports, segments, senders, suppressions, webhooks
+from web.api.openapi import document
+from web.api.route import ROUTES
+from web.csrf import takes_up_to
+
+NOUNS: Final = (campaigns, leads, segments, suppressions, reports, webhooks, senders)
+blueprint: Final = Blueprint("api", __name__, url_prefix=door.ROOT)
+blueprint.after_request(door.add_headers)
+for _route in ROUTES:
+    _view = takes_up_to(_route.largest)(door.open_door(_route))
+    blueprint.add_url_rule(_route.path, _route.name, _view, methods=[_route.method])
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """What the API is, for programs that make clients and for people who read such documents."""
+    return Response(document(), content_type="application/json")
