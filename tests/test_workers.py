@@ -184,9 +184,11 @@ def test_what_takes_the_clock_long_holds_up_nothing_else(house: Settings) -> Non
     """A million leads are compared while dead workers' ranges are freed; each has a connection."""
     assert [task.act.__name__ for task in clock.TASKS if not task.aside] == [
         "start_due",
+        "keep_time",
         "ring_due",
         "ring_waiting",
         "rescue_expired",
+        "choose_due",
         "refresh",
         "beat_clock",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -15,6 +15,8 @@ from app.flows.edit_variants import USUAL_TEST, Parts, TestDraft
 from app.models import campaign, segment, track
 from app.models.campaign import Campaign, Content
 from app.models.field import load_fields
+from app.models.schedule import AT_ONCE, Schedule, from_json, to_json
+from app.models.schedule import faults_of as schedule_faults
 from app.models.sender import Sender
 from app.models.template import Compiled, compile_content
 from app.runtime import Runtime
@@ -38,6 +40,7 @@ class Draft:
     track_clicks: str = "auto"
     variants: Sequence[Parts] = ()  # from the second on
     test: TestDraft = USUAL_TEST  # of the variants, where there are any
+    schedule: Schedule = AT_ONCE
 
 
 def create(runtime: Runtime, organisation_id: int, owner_id: int, draft: Draft) -> int:
@@ -87,6 +90,7 @@ def duplicate(runtime: Runtime, organisation_id: int, owner_id: int, campaign_id
             track_clicks=source.track_clicks,
             variants=variants,
             test=test,
+            schedule=_without_times(from_json(source.schedule)),
         )
     return create(runtime, organisation_id, owner_id, draft)
 
@@ -113,6 +117,7 @@ def _check(
     for name in ("track_opens", "track_clicks"):
         if getattr(draft, name) not in track.CHOICES:
             faults.append(Fault(name, f"Choose one of these: {', '.join(track.CHOICES)}."))
+    faults.extend(schedule_faults(draft.schedule, draft.start_at))
     compiled, others = None, []
     fields = load_fields(session.connection(), organisation_id)
     if draft.html.strip() or draft.subject.strip():
@@ -138,9 +143,15 @@ def _fill(found: Campaign, draft: Draft) -> None:
     found.name = draft.name.strip()
     found.sender_id = draft.sender_id
     found.segment_id = draft.segment_id
-    found.start_at = draft.start_at
+    found.start_at = draft.schedule.first_moment() or draft.start_at
+    found.schedule = to_json(draft.schedule)
     found.unknown_policy = draft.unknown_policy
     found.track_opens, found.track_clicks = draft.track_opens, draft.track_clicks
+
+
+def _without_times(schedule: Schedule) -> Schedule:
+    """What a copy keeps: windows and their zone, not days that will have passed."""
+    return replace(schedule, deliver_by=None, own=None)
 
 
 def _content(content: Content, draft: Draft) -> Content:

@@ -9,13 +9,16 @@ from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Fault, Invalid
-from app.flows import edit_variants
+from app.flows import edit_variants, schedule
 from app.flows.compose import has_unsubscribe_link
 from app.flows.one_by_one import do_each
+from app.flows.schedule import Layout
 from app.models import audience, campaign, outbox, segment, variant
 from app.models.audience import Audience
 from app.models.campaign import Campaign, Content
 from app.models.field import load_fields
+from app.models.outbox import Test
+from app.models.schedule import Schedule, from_json
 from app.models.template import Compiled
 from app.runtime import Runtime
 
@@ -59,7 +62,10 @@ def launch(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
             raise Conflict(f"The campaign is {row['state']}: it was launched already.")
         if faults := _faults(session, campaign.get(session, organisation_id, campaign_id)):
             raise Invalid(faults)
-        if row["start_at"] is not None and row["start_at"] > campaign.now(conn):
+        chosen, now = from_json(row["schedule"]), campaign.now(conn)
+        if late := schedule.faults_of(chosen, row["start_at"], now):
+            raise Invalid(late)
+        if row["start_at"] is not None and row["start_at"] > now:
             campaign.move(conn, campaign_id, "scheduled")
             return
         if not _start(conn, row, runtime.settings.range_size):
@@ -98,9 +104,11 @@ def _start(conn: Connection, row: Mapping[str, object], range_size: int) -> int:
     organisation_id, campaign_id = int(str(row["organisation_id"])), int(str(row["id"]))
     condition = _condition(conn, organisation_id, row["segment_id"])
     sender_id = int(str(row["sender_id"] or 0))
-    chosen = audience.choose(conn, organisation_id, sender_id, _clause(conn, organisation_id, condition))
+    planned, clause = from_json(row["schedule"]), _clause(conn, organisation_id, condition)  # type: ignore[arg-type]
+    chosen = audience.choose(conn, organisation_id, sender_id, clause, zones=planned.needs_zones)
     campaign.move(conn, campaign_id, "sending")
     test = variant.find_cut(conn, campaign_id)
+    layout = _lay_out(conn, planned, chosen, test, range_size)
     campaign.freeze(
         conn,
         campaign_id,
@@ -108,9 +116,18 @@ def _start(conn: Connection, row: Mapping[str, object], range_size: int) -> int:
         condition=condition,
         audience=chosen.included,
         exclusions=chosen.excluded,
-        parts=outbox.parts_of(test=test),
+        parts=outbox.parts_of(layout.places, test),
     )
-    return outbox.cut(conn, campaign_id, 1, range_size, test=test)
+    leads = outbox.cut(conn, campaign_id, 1, range_size, places=layout.places, test=test)
+    schedule.begin(conn, campaign_id, layout)
+    return leads
+
+
+def _lay_out(conn: Connection, planned: Schedule, chosen: Audience, test: Test | None, range_size: int) -> Layout:
+    zones: Mapping[str | None, int] = {None: chosen.included}
+    if planned.needs_zones:
+        zones = audience.count_zones(conn)
+    return schedule.lay_out(planned, zones, campaign.now(conn), test, range_size)
 
 
 def clause(conn: Connection, organisation_id: int, segment_id: int | None) -> ColumnElement[bool]:

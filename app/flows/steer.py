@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from app.flows import schedule
 from app.flows.one_by_one import do_each
 from app.models import alert, campaign, outbox, unknown
 from app.models.outbox import Progress
@@ -33,6 +34,7 @@ def resume(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
             campaign.refuse(conn, campaign_id, "resumed")
         campaign.move(conn, campaign_id, "sending")
         _release(conn, campaign_id)
+        schedule.respread(conn, campaign_id, "resumed")
     runtime.ring("send", runtime.settings.worker_threads)
 
 

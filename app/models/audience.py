@@ -99,6 +99,12 @@ def choose(
     return _read(conn, select(CHOSEN.c.reason, func.count().label("leads")).group_by(CHOSEN.c.reason))
 
 
+def count_zones(conn: Connection) -> dict[str | None, int]:
+    """Leads of the audience that was chosen last, by time zone as they have it."""
+    counted = select(CHOSEN.c.time_zone, func.count().label("leads")).where(CHOSEN.c.reason.is_(None))
+    return {row.time_zone: row.leads for row in conn.execute(counted.group_by(CHOSEN.c.time_zone))}
+
+
 def _matched(organisation_id: int, sender_id: int | None, clause: ColumnElement[bool], *more: Any) -> Select[Any]:
     """Two joins by the whole key, since one that took either sender's row would give a lead twice who has both."""
     by_all, by_sender = aliased(Suppression), aliased(Suppression)

@@ -71,6 +71,10 @@ class Campaign(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
     launched_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    schedule: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)  # app/models/schedule.py
+    parts: Mapped[int] = mapped_column(default=1)
+    origin_id: Mapped[int | None]
+    occurs_at: Mapped[datetime | None]
 
 
 class Content(Base):

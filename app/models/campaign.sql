@@ -1,6 +1,7 @@
 -- Rows that refer to the campaign, as new ranges do, may be added meanwhile: their check wants its key alone.
 -- name: lock
-SELECT id, organisation_id, owner_id, sender_id, segment_id, name, state, start_at, run, audience, exclusions
+SELECT id, organisation_id, owner_id, sender_id, segment_id, name, state, start_at, run, audience, exclusions,
+       schedule, origin_id
   FROM campaign
  WHERE id = :campaign_id
    AND organisation_id = :organisation_id

@@ -410,6 +410,7 @@ UPDATE outbox
  WHERE campaign_id = :campaign_id
    AND state = 'quarantined'
 
+-- Not what has a time of its own: the first ranges of parts, and parts that have not begun.
 -- name: hurry
 UPDATE outbox
    SET due_at = now()
@@ -421,4 +422,10 @@ UPDATE outbox
    AND outbox.due_at > now()
    AND outbox.variant >= 0
    AND campaign.state IN ('sending', 'paused')
+   AND NOT EXISTS (
+           SELECT FROM campaign_part
+            WHERE campaign_part.campaign_id = outbox.campaign_id
+              AND campaign_part.part = outbox.part
+              AND (outbox.parent_id IS NULL OR campaign_part.begins_at > now())
+       )
    AND :pool_id IN (sender.pool_id, sender.second_pool_id, sender.transactional_pool_id, sender.moved_to)
