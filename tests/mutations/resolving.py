@@ -119,6 +119,13 @@ RESOLVING: Final = (
         ("tests/test_evidence.py::test_a_webhook_that_comes_before_the_worker_dies_is_not_forgotten",),
     ),
     Mutation(
+        "settled_against_evidence",
+        "A call of which a webhook spoke before its answer is not settled without heeding it",
+        HANDOFF,
+        (("   AND (handoff.evidence IS NULL OR NOT :unspoken)\n", "   AND (:unspoken OR NOT :unspoken)\n"),),
+        ("tests/test_evidence.py::test_a_webhook_that_comes_before_the_answer_holds_against_it",),
+    ),
+    Mutation(
         "resend_while_webhooks_are_silent",
         "The policy `resend` waits where webhooks are not known to arrive",
         UNKNOWNS,
