@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -9,11 +10,14 @@ from wtforms import RadioField, SelectField, StringField, TextAreaField
 from wtforms.widgets import DateTimeLocalInput
 
 from app.flows.edit_campaign import Draft
+from app.flows.edit_variants import Parts, TestDraft
 from app.models import segment, sender
 from app.models.campaign import Campaign, Content
 from app.models.field import Fields, Type, load_fields
+from web import variant_form
 from web.context import me, runtime
 from web.forms import Form, choices
+from web.variant_form import VariantFields
 from web.zones import last_zone, read_moment, write_moment
 
 SAMPLE: Final = """<!doctype html>
@@ -55,7 +59,7 @@ def _number(value: object) -> int | None:
     return int(str(value)) if value not in (None, "", "None") else None
 
 
-class CampaignForm(Form):
+class CampaignForm(VariantFields, Form):
     """Everything that is written by hand. Its fields are named like the faults of `edit_campaign`."""
 
     name = StringField("Name", description="For you and your colleagues; leads see it only where you merge it in.")
@@ -81,6 +85,7 @@ class CampaignForm(Form):
         written = (self.name, self.sender, self.segment, self.subject, self.start, self.zone)
         for field in (*written, self.track_opens, self.track_clicks):
             field.flags.plain = True  # a draft is saved without them, but they are not called optional
+        variant_form.offer(self)
         with runtime().db.begin() as conn:
             senders = sender.list_senders(conn, me().organisation_id)
             segments = segment.find_page(conn, me().organisation_id, limit=1000)
@@ -90,6 +95,7 @@ class CampaignForm(Form):
 
     def draft(self) -> Draft:
         """What was written. Raises Invalid naming "start" or "zone"."""
+        variants, test = variant_form.read_variants(self)
         return Draft(
             name=self.name.data or "",
             sender_id=self.sender.data,
@@ -101,6 +107,8 @@ class CampaignForm(Form):
             unknown_policy=self.unknown_policy.data or "",
             track_opens=self.track_opens.data or "",
             track_clicks=self.track_clicks.data or "",
+            variants=variants,
+            test=test,
         )
 
     def _start_at(self) -> datetime:
@@ -115,7 +123,7 @@ def fresh() -> dict[str, object]:
     return {"html": SAMPLE % greeting, "when": "now", "zone": last_zone()}
 
 
-def written(found: Campaign, content: Content) -> dict[str, object]:
+def written(found: Campaign, content: Content, variants: Sequence[Parts], test: TestDraft) -> dict[str, object]:
     """A saved campaign's form."""
     zone = last_zone()
     return {
@@ -131,7 +139,7 @@ def written(found: Campaign, content: Content) -> dict[str, object]:
         "unknown_policy": found.unknown_policy,
         "track_opens": found.track_opens,
         "track_clicks": found.track_clicks,
-    }
+    } | variant_form.written_variants(variants, test)
 
 
 def merge_fields(fields: Fields) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from app.errors import Conflict, Fault, Invalid
-from app.flows import edit_campaign, launch, steer
+from app.flows import edit_campaign, edit_variants, launch, steer
 from app.flows.launch import LaunchCheck
 from app.flows.preview import Preview, preview
 from app.models import campaign, campaign_list, report, track
@@ -21,6 +21,7 @@ from web.campaign_pace import read_pace
 from web.context import me, runtime
 from web.paging import after_number, page_of
 from web.pulse import warnings
+from web.variant_form import GOALS, fields_of
 from web.zones import keep_zone, last_zone, zone_names
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def edit(campaign_id: int) -> str | AnyResponse | tuple[str, int]:
     with runtime().db.session() as session:
         found = campaign.get(session, me().organisation_id, campaign_id)
         content = session.get_one(Content, (campaign_id, 0))
-    form = CampaignForm(data=written(found, content))
+        variants = edit_variants.read(session, campaign_id)
+    form = CampaignForm(data=written(found, content, *variants))
     form.offer()
     if request.method == "GET":
         return _editor(form, campaign_id) if found.state == "draft" else _to(campaign_id)
@@ -206,6 +208,8 @@ def _editor(form: CampaignForm, campaign_id: int | None = None) -> str:
         form=form,
         campaign_id=campaign_id,
         merge_fields=merge_fields(fields),
+        others=fields_of(form),
+        goals=GOALS,
         zones=zone_names(),
         longest=edit_campaign.LONGEST_NAME,
         policies=POLICIES,

@@ -4,7 +4,7 @@
 document.addEventListener("DOMContentLoaded", () => {
   const html = document.getElementById("html");
   let last = html;
-  for (const field of document.querySelectorAll("#subject, #html, #text")) {
+  for (const field of document.querySelectorAll("#subject, #html, #text, .variant input, .variant textarea")) {
     field.addEventListener("focus", () => { last = field; });
   }
 
