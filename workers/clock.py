@@ -1,4 +1,4 @@
-"""The clock: does what is due by itself, and rings for the rest. Any number of them may run.
+"""The clock: does what is due by itself, and rings for the rest. Any number of them may run, and one works.
 
 Every task may be repeated and may run twice at once: locks and conditional updates in PostgreSQL decide. A task that
 fails is logged and tried again at its next turn; the others go on.
@@ -23,35 +23,43 @@ from app.flows import (
     finish,
     ingest,
     launch,
+    range_messages,
     receivers,
     refresh,
     rescue,
     returns,
     schedule,
+    shape,
+    stand,
     steer,
     tell_endpoints,
     unknowns,
 )
 from app.runtime import Runtime
+from workers.turn import Turn
 
 log = logging.getLogger(__name__)
 
+STAND_BY: Final = 0.5  # seconds until a clock that does not work looks whether it is to
 LAST_WAIT: Final = 20.0  # seconds that a clock which must end waits for what it does aside, all together
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """Something to do every so many seconds. `aside`: in a thread of its own, for what speaks with strangers, and for
-    what takes longer the more there is of it: ranges whose worker died must not wait until millions are compared."""
+    what takes longer the more there is of it: ranges whose worker died must not wait until millions are compared.
+    `everywhere`: every clock does it, not only the one that works."""
 
     every: float
     act: Callable[[Runtime], object]
     aside: bool = False
+    everywhere: bool = False
 
 
 TASKS: Final = (
     Task(1.0, launch.start_due),
     Task(2.0, schedule.keep_time),
+    Task(1.0, range_messages.cut_due),
     Task(2.0, due.ring_due),
     Task(2.0, ingest.ring_waiting),
     Task(5.0, rescue.rescue_expired),
@@ -61,31 +69,37 @@ TASKS: Final = (
     Task(5.0, alerts.deliver, aside=True),
     Task(5.0, returns.read_due, aside=True),
     Task(10.0, finish.finish_due, aside=True),
+    Task(10.0, shape.end_due),
     Task(30.0, unknowns.apply_policies, aside=True),
+    Task(60.0, stand.judge_senders, aside=True),
     Task(10.0, refresh.summarise, aside=True),
-    Task(10.0, beat.beat_clock),
+    Task(10.0, beat.beat_clock, everywhere=True),
     Task(10.0, receivers.look_up_receivers, aside=True),
     Task(3600.0, receivers.tidy, aside=True),
     Task(3600.0, ingest.tidy, aside=True),
     Task(3600.0, tell_endpoints.tidy, aside=True),
     Task(600.0, answer_once.tidy, aside=True),
 )
-CONNECTIONS: Final = 2 + sum(task.aside for task in TASKS)  # what runs at once waits for no connection of another
+CONNECTIONS: Final = 3 + sum(task.aside for task in TASKS)  # what runs at once waits for no connection of another
 
 
 def run(runtime: Runtime, tasks: tuple[Task, ...] = TASKS) -> None:
-    """Run the tasks until the process is told to stop."""
+    """Run the tasks until the process is told to stop; all of them while this clock is the one that works."""
     due_at = dict.fromkeys(range(len(tasks)), 0.0)
     asides: dict[int, threading.Thread] = {}
-    while not runtime.stopping.is_set():
-        for number, task in enumerate(tasks):
-            if due_at[number] <= time.monotonic():
-                if task.aside:
-                    _begin_aside(runtime, task, number, asides)
-                else:
-                    _act(runtime, task)
-                due_at[number] = time.monotonic() + task.every
-        runtime.stopping.wait(max(0.0, min(due_at.values()) - time.monotonic()))
+    with Turn(runtime) as turn:
+        while not runtime.stopping.is_set():
+            for number, task in enumerate(tasks):
+                if due_at[number] <= time.monotonic():
+                    again_in = task.every
+                    if not (turn.held or task.everywhere):
+                        again_in = STAND_BY
+                    elif task.aside:
+                        _begin_aside(runtime, task, number, asides)
+                    else:
+                        _act(runtime, task)
+                    due_at[number] = time.monotonic() + again_in
+            runtime.stopping.wait(max(0.0, min(due_at.values()) - time.monotonic()))
     until = time.monotonic() + LAST_WAIT
     for thread in asides.values():
         thread.join(timeout=max(0.0, until - time.monotonic()))
