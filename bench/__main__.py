@@ -22,6 +22,7 @@ BENCHES = {
     "clicks": "bench.clicks",
     "faults": "bench.faults",
     "pace": "bench.pace",
+    "plan": "bench.plan",
 }
 
 

@@ -137,9 +137,9 @@ def _ours(house: Server, work: Work) -> Figures:
             with spent("claim"):
                 pages = list(_claim_all(runtime))
             with spent("hand_over"):
-                handed = list(streams.map(partial(_hand_over, runtime), pages))
+                handed = list(streams.map(partial(hand_over, runtime), pages))
             with spent("settle"):
-                list(streams.map(partial(_settle, runtime), pages, handed, accepted))
+                list(streams.map(partial(settle_page, runtime), pages, handed, accepted))
             with spent("finish"):
                 finish.try_finish(runtime, campaign_id)
             with spent("bounces"):
@@ -153,14 +153,14 @@ def _claim_all(runtime: Runtime) -> Iterator[Page]:
         yield send_range.load(runtime, lease)
 
 
-def _hand_over(runtime: Runtime, page: Page) -> Sequence[HandOff]:
+def hand_over(runtime: Runtime, page: Page) -> Sequence[HandOff]:
     """What `send_range.send` does before it calls, but for composing."""
     handoffs = send_range.hand_over(runtime, page, [Letter(lead.id, lead.email, (), "") for lead in page.leads], [])
     assert handoffs is not None
     return handoffs
 
 
-def _settle(runtime: Runtime, page: Page, handoffs: Sequence[HandOff], accepted: Sequence[Accepted]) -> None:
+def settle_page(runtime: Runtime, page: Page, handoffs: Sequence[HandOff], accepted: Sequence[Accepted]) -> None:
     """What it does once it was answered, but for trying to finish."""
     outcomes = iter(accepted)
     given = [answers.Answer(each, list(islice(outcomes, len(each.lead_ids)))) for each in handoffs]

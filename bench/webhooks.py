@@ -115,7 +115,7 @@ def run(args: Namespace) -> Answer:
             sending.catch_up(house)
             old_design.create(conn, rows=args.rows, days=args.days)
             door = _hand_over(running, conn, tenant)
-        told = _tell(door, args.events)
+        told = tell(door, args.events)
         ours = _ours(house, running, tenant, door, _cut(told, args.post))
         ours |= _beside(house, running, tenant, door, args)
         rivals = _theirs(house, told, args.post)
@@ -178,7 +178,7 @@ def _hand_over(running: Running, conn: psycopg.Connection[tuple[object, ...]], t
     return Door(campaign_id, f"{running.base}/webhooks/{door.token}/sendgrid", key, handoffs)
 
 
-def _tell(door: Door, events: int, seed: int = 1) -> list[Event]:
+def tell(door: Door, events: int, seed: int = 1) -> list[Event]:
     """Events of emails drawn from all of them: those of one call do not come together."""
     draw = random.Random(seed)
     now = int(time.time())
@@ -271,7 +271,7 @@ def _beside(house: Server, running: Running, tenant: Tenant, door: Door, args: N
         alone = _send(running, tenant, peer.provider_url)
         say(f"sending while {args.beside:,} events a second arrive")
         size = min(args.post, max(args.beside // 4, 1))
-        posts = [_sign(door, events) for events in _cut(_tell(door, args.beside * 60, seed=2), size)]
+        posts = [_sign(door, events) for events in _cut(tell(door, args.beside * 60, seed=2), size)]
         ended, posted = Bell(), [0]
         thread = threading.Thread(target=_arrive, args=(door, posts, size / args.beside, ended, posted))
         thread.start()

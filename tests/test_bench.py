@@ -23,6 +23,7 @@ SMALL = {
     "webhooks": ["--rows", "3000", "--events", "2000", "--days", "3", "--post", "100", "--beside", "200"],
     "clicks": ["--clicks", "2000", "--leads", "2000"],
     "pace": ["--seconds", "3", "--workers", "2", "--ramp", "3"],
+    "plan": ["--emails", "2400", "--leads", "5000", "--days", "1", "--rival", "200", "--past", "200"],
 }
 
 
