@@ -13,7 +13,7 @@ from app.models.receiver import RECEIVERS
 
 SPARE: Final = 3  # empty rows to write into
 MOST: Final = 100  # rows
-COLUMNS: Final = ("receiver", "per_second", "burst", "per_day")
+COLUMNS: Final = ("receiver", "per_second", "burst", "per_day", "connections", "messages")
 KEYS: Final = {each.name.lower(): key for key, each in RECEIVERS.items()}
 
 
@@ -25,6 +25,8 @@ class Row:
     per_second: str = ""
     burst: str = ""
     per_day: str = ""
+    connections: str = ""
+    messages: str = ""
     faults: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -45,8 +47,7 @@ def read_rows(form: Mapping[str, str]) -> list[Row]:
     for number in range(MOST):
         if f"per_second-{number}" not in form:
             break
-        receiver, per_second, burst, per_day = (form.get(f"{each}-{number}", "").strip()[:300] for each in COLUMNS)
-        rows.append(Row(receiver, per_second, burst, per_day))
+        rows.append(Row(*(form.get(f"{each}-{number}", "").strip()[:300] for each in COLUMNS)))  # type: ignore[arg-type]
     return rows
 
 
@@ -59,14 +60,14 @@ def limits_of(rows: Sequence[Row]) -> list[tuple[Row, Limit]]:
         row.faults.clear()
         per_second, per_day = _number(row, "per_second", float), _number(row, "per_day", int)
         burst = _number(row, "burst", int)
+        connections, messages = _number(row, "connections", int), _number(row, "messages", int)
         receiver = WHOLE if number == 0 else KEYS.get(row.receiver.lower(), row.receiver.lower())
         if number and receiver == WHOLE:
             row.faults["receiver"] = "Say whose: a receiver, or a domain."
-        if per_second is None and per_day is None and not row.faults:
+        if not row.faults and {per_second, per_day, connections, messages} == {None}:
             row.faults["per_second"] = "Give a rate or a number for a day, or empty the row."
         known = int(burst) if burst is not None else min(1_000_000, max(1, round(per_second or 1)))
-        day = int(per_day) if per_day is not None else None
-        meant.append((row, Limit(receiver, per_second, known, day)))
+        meant.append((row, Limit(receiver, per_second, known, _whole(per_day), _whole(connections), _whole(messages))))
     if any(row.faults for row in rows):
         raise Invalid.one("", "Something in the limits needs mending.")
     return meant
@@ -86,7 +87,13 @@ def _written(limit: Limit) -> Row:
         per_second="" if limit.per_second is None else f"{limit.per_second:g}",
         burst="" if limit.per_second is None else str(limit.burst),
         per_day="" if limit.per_day is None else str(limit.per_day),
+        connections="" if limit.connections is None else str(limit.connections),
+        messages="" if limit.messages is None else str(limit.messages),
     )
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _number(row: Row, column: str, kind: type[float] | type[int]) -> float | None:

@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response
 
 from app.errors import Conflict, Invalid, NotFound
 from app.flows import pools, try_pool
-from app.models import limit, sender, webhook
+from app.models import connection, limit, sender, unread, webhook
 from app.models.receiver import RECEIVERS
 from app.models.sender import PoolLine
 from app.providers import WEBHOOKS
@@ -112,6 +112,15 @@ def webhooks(pool_id: int) -> Page:
     return _page(pool_id, form, TestForm(formdata=None)), 422
 
 
+@blueprint.post("/pools/<int:pool_id>/unread")
+def forget_unread(pool_id: int) -> Response:
+    """A person has seen a type of events that nobody knows."""
+    _line(pool_id)
+    with runtime().db.begin() as conn:
+        unread.forget(conn, pool_id, request.form.get("type", "").replace("\0", ""))
+    return redirect(url_for("pools.show", pool_id=pool_id, _anchor="unread"))
+
+
 @blueprint.route("/pools/<int:pool_id>/limits", methods=["GET", "POST"])
 def limits(pool_id: int) -> Page:
     """How fast the pool may send, in all and to each receiver."""
@@ -119,7 +128,7 @@ def limits(pool_id: int) -> Page:
     if request.method == "GET":
         with runtime().db.begin() as conn:
             rows = pool_limits.rows_of(limit.list_limits(conn, pool_id))
-        return render_template("pools/limits.html", pool=pool, rows=rows, receivers=RECEIVERS.values())
+        return _limits(pool, rows)
     rows = pool_limits.read_rows(request.form)
     meant: list[tuple[pool_limits.Row, limit.Limit]] = []
     try:
@@ -127,7 +136,7 @@ def limits(pool_id: int) -> Page:
         pools.set_limits(runtime(), me().organisation_id, pool_id, [each for _, each in meant])
     except Invalid as invalid:
         pool_limits.blame(meant, invalid.faults)
-        return render_template("pools/limits.html", pool=pool, rows=rows, receivers=RECEIVERS.values()), 422
+        return _limits(pool, rows), 422
     flash(f"The limits of {pool.name} are saved.", "good")
     return redirect(url_for("pools.show", pool_id=pool_id))
 
@@ -151,6 +160,11 @@ def delete(pool_id: int) -> Response:
     return redirect(url_for("senders.index"))
 
 
+def _limits(pool: PoolLine, rows: list[pool_limits.Row]) -> str:
+    lines = pools.find_lines(runtime(), me().organisation_id, pool.id)
+    return render_template("pools/limits.html", pool=pool, rows=rows, receivers=RECEIVERS.values(), lines=lines)
+
+
 def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
     pool, door = _line(pool_id)
     senders = _offer(test, pool_id)
@@ -159,6 +173,8 @@ def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
     with runtime().db.begin() as conn:
         limits = limit.list_limits(conn, pool_id)
         left = {each.receiver: each.left for each in limit.find_left(conn, pool_id)}
+        connected = connection.count_open(conn, pool_id)
+        unread_types = unread.find_unread(conn, pool_id)
     return render_template(
         "pools/show.html",
         pool=pool,
@@ -167,6 +183,9 @@ def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
         senders=senders,
         limits=limits,
         left=left,
+        lines=pools.find_lines(runtime(), me().organisation_id, pool_id),
+        connected=connected,
+        unread_types=unread_types,
         name_of=limit.name_of,
         secret=secret,
         test=test,

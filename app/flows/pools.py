@@ -12,6 +12,7 @@ from app.models.limit import Limit
 from app.models.pool import Pool
 from app.providers.address import confined, freed, is_confined
 from app.providers.forms import KINDS, Kind, compose, decompose, same_place
+from app.providers.smtp import SmtpAccount
 from app.runtime import Runtime
 
 ANEW = "Enter it again: what is stored was meant for another server, or another way to it."
@@ -157,6 +158,16 @@ def resume_pool(runtime: Runtime, organisation_id: int, pool_id: int) -> None:
         pool.resume(conn, organisation_id, pool_id)
         outbox.hurry(conn, pool_id)
     runtime.ring("send", runtime.settings.worker_threads)
+
+
+def find_lines(runtime: Runtime, organisation_id: int, pool_id: int) -> SmtpAccount | None:
+    """How many connections an SMTP pool has, and emails over each; None for any other. Raises NotFound."""
+    found = _find(runtime, organisation_id, pool_id)
+    stored = _stored(runtime, found) if found.provider == "smtp" else None
+    try:
+        return None if stored is None else SmtpAccount.read(stored)
+    except Invalid:  # a file of authorities that is gone: the account's own check says so
+        return None
 
 
 def set_limits(runtime: Runtime, organisation_id: int, pool_id: int, limits: Sequence[Limit]) -> None:

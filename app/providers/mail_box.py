@@ -5,20 +5,21 @@ from __future__ import annotations
 import imaplib
 import poplib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final, Protocol
 
 from app.errors import Invalid, ProviderDown, ProviderRefusesUs
-from app.providers.address import certificates, one_of, read_address, tls_context
-from app.providers.public import in_words
+from app.mail import Checked
+from app.providers.address import certificates, freed, host_of, is_confined, one_of, read_address, tls_context
+from app.providers.mail_line import ImapLine, PopLine, Way
+from app.providers.public import Resolve, in_words, resolver
 
 TOOK: Final = 256 * 1024  # bytes of a message that are fetched, or kept: whatever else it carries is not looked at
 WINDOW: Final = 10_000  # messages that one IMAP search looks at: imaplib gives up at an answer of a megabyte
 AT_ONCE: Final = 20  # messages in one IMAP command: 5 MB at most
-WAIT: Final = 20.0  # seconds that a server may be silent
 SPARE: Final = 10.0  # seconds before the deadline after which nothing more is begun
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 PORTS: Final[Mapping[tuple[str, bool], int]] = {
@@ -48,6 +49,7 @@ class MailboxAccount:
     tls: str  # tls, starttls or none
     delete: bool
     ca: str | None
+    resolve: Resolve | None = None
 
     @classmethod
     def read(cls, url: str) -> MailboxAccount:
@@ -78,6 +80,7 @@ class MailboxAccount:
             tls="none" if plain else "tls" if at_once else "starttls",
             delete=protocol == "pop3" or address.options.get("then") == "delete",
             ca=address.options.get("ca"),
+            resolve=address.resolve,
         )
 
 
@@ -91,24 +94,46 @@ class OpenMailbox(Protocol):
         """These were taken: never fetch them again."""
 
 
-def open_mailbox(url: str, *, deadline: float) -> AbstractContextManager[OpenMailbox]:
-    """The mailbox at a URL, for `deadline` seconds. It and all that is done with it raise ProviderError."""
-    return _opened(MailboxAccount.read(url), monotonic() + deadline)
+def open_mailbox(url: str, *, deadline: float, private: Collection[str] = ()) -> AbstractContextManager[OpenMailbox]:
+    """The mailbox at a URL, for `deadline` seconds. It and all that is done with it raise ProviderError.
+
+    `private`: hosts that an operator allows wherever they are, though a user typed the URL (`confined`).
+    """
+    return _opened(_account(url, private), monotonic() + deadline)
+
+
+def check_mailbox(url: str, *, deadline: float, private: Collection[str] = ()) -> Checked:
+    """Log in, look how many messages there are, and touch none; raises ProviderError."""
+    account = _account(url, private)
+    with _opened(account, monotonic() + deadline, looking=True) as box:
+        there = box.there
+    where = f"in {account.folder}" if account.protocol == "imap" else "there"
+    return Checked(f"The mailbox opens: {there:,} {'message is' if there == 1 else 'messages are'} {where}.")
+
+
+def _account(url: str, private: Collection[str]) -> MailboxAccount:
+    allowed = is_confined(url) and resolver(host_of(url), private) is None
+    return MailboxAccount.read(freed(url) if allowed else url)
 
 
 @contextmanager
-def _opened(account: MailboxAccount, until: float) -> Iterator[OpenMailbox]:
+def _opened(account: MailboxAccount, until: float, *, looking: bool = False) -> Iterator[_Imap | _Pop]:
     box: _Imap | _Pop | None = None
+    way = Way(account.host, account.port, account.resolve, until)
+    way.watch()
     try:
-        box = _Imap(account, until) if account.protocol == "imap" else _Pop(account, until)
+        box = _Imap(account, way) if account.protocol == "imap" else _Pop(account, way)
         yield box
-        box.leave()
+        if not looking:
+            box.leave()
     except _Refused as error:
         raise ProviderRefusesUs(f"The mail server refuses us: {_said(error)}") from error
     except (OSError, imaplib.IMAP4.error, poplib.error_proto, EOFError) as error:
         said = in_words(error) if isinstance(error, OSError) else _said(error) or in_words(error)
+        said = "the server took too long" if way.cut else said
         raise ProviderDown(f"The mailbox cannot be read: {said}.") from error
     finally:
+        way.done()
         if box is not None:
             box.hang_up()
 
@@ -118,19 +143,16 @@ class _Refused(Exception):
 
 
 class _Imap:
-    def __init__(self, account: MailboxAccount, until: float) -> None:
-        self.until = until
+    def __init__(self, account: MailboxAccount, way: Way) -> None:
+        self.until = way.until
         self.delete = account.delete
         context = tls_context(account.ca) if account.tls != "none" else None
-        if account.tls == "tls":
-            self.line: imaplib.IMAP4 = imaplib.IMAP4_SSL(account.host, account.port, ssl_context=context, timeout=WAIT)
-        else:
-            self.line = imaplib.IMAP4(account.host, account.port, timeout=WAIT)
+        self.line = ImapLine(way, context if account.tls == "tls" else None)
         try:
-            if account.tls == "starttls":
-                self.line.starttls(context)
-            there = self._ask_in(account)
-            self.windows = list(range(1, there + 1, WINDOW))
+            if account.tls == "starttls" and context is not None:
+                self.line.begin_tls(context)
+            self.there = self._ask_in(account)
+            self.windows = list(range(1, self.there + 1, WINDOW))
             self.waiting: list[int] = []
         except BaseException:
             self.hang_up()
@@ -195,18 +217,16 @@ def _messages(answer: Sequence[Any]) -> list[tuple[int, bytes]]:
 
 
 class _Pop:
-    def __init__(self, account: MailboxAccount, until: float) -> None:
-        self.until = until
+    def __init__(self, account: MailboxAccount, way: Way) -> None:
+        self.until = way.until
         context = tls_context(account.ca) if account.tls != "none" else None
-        if account.tls == "tls":
-            self.line: poplib.POP3 = poplib.POP3_SSL(account.host, account.port, timeout=WAIT, context=context)
-        else:
-            self.line = poplib.POP3(account.host, account.port, timeout=WAIT)
+        self.line = PopLine(way, context if account.tls == "tls" else None)
         try:
-            if account.tls == "starttls":
-                self.line.stls(context)
+            if account.tls == "starttls" and context is not None:
+                self.line.begin_tls(context)
             self._ask_in(account)
-            self.waiting = list(range(1, self.line.stat()[0] + 1))
+            self.there = self.line.stat()[0]
+            self.waiting = list(range(1, self.there + 1))
         except BaseException:
             self.hang_up()
             raise
