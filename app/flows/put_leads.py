@@ -111,6 +111,9 @@ def _suggest(given: Sequence[NewLead], known: Mapping[str, str], faults: list[Fa
                 faults.append(Fault(f"{place}.attributes/{name[:LONGEST_NAME]}", fault))
             elif type(value) in JSON_TYPES:
                 values[name].append(value)
+            else:
+                said = "This must be a text, a number, true or false."
+                faults.append(Fault(f"{place}.attributes/{name}", said))
     return {name: _type_of(found) for name, found in values.items()}
 
 

@@ -39,7 +39,7 @@ def open_door(route: Route) -> Callable[..., Response]:
         except Refused as refused:
             return refused.response()
         except MillraceError as error:
-            return problems.of_error(error, route.at).response()
+            return problems.of_error(error, route.at, single=g.get("api_single", False)).response()
 
     view.__doc__ = route.act.__doc__
     return view
@@ -73,9 +73,7 @@ def _answer(route: Route, ids: Mapping[str, int | str]) -> Response:
     elif request.args:
         raise Refused(422, "Nothing may stand behind the question mark here.")
     if route.body is not None:
-        wanted["body"], single = read_body(route, raw)
-        if route.many:
-            wanted["single"] = single
+        wanted["body"], g.api_single = read_body(route, raw)
 
     def act(hands: Runtime) -> Answer:
         return _say(route, route.act(Caller(key, hands), **wanted))

@@ -13,9 +13,9 @@ from app.flows.put_leads import NewLead
 from app.models import lead
 from web.api.cursors import Page, Paged, number, page_of
 from web.api.route import MANY, MANY_LIMIT, Answering, Asking, Caller, Routes
+from web.api.values import Value, ValueOrNone
 
 routes: Final = Routes("leads")
-Value = str | int | float | bool
 
 
 class LeadQuery(Paged):
@@ -37,7 +37,7 @@ class LeadChange(Asking):
 
     email: Annotated[str | None, Field(max_length=320)] = None
     time_zone: Annotated[str | None, Field(description="null: not known.", max_length=64)] = None
-    attributes: dict[str, Value | None] = Field(default_factory=dict)
+    attributes: dict[str, ValueOrNone] = Field(default_factory=dict)
 
 
 class Lead(Answering):
@@ -69,7 +69,7 @@ def list_all(caller: Caller, query: LeadQuery) -> Page[Lead]:
 
 
 @routes.post("/leads", "leads:write", body=LeadEntry, answer=PutLeads, many=MANY, largest=MANY_LIMIT)
-def put(caller: Caller, body: list[LeadEntry], single: bool) -> PutLeads:
+def put(caller: Caller, body: list[LeadEntry]) -> PutLeads:
     """Add leads, or change those whose address is known: one, or a list of up to 1,000; all of them or none."""
     given = [NewLead(each.email, each.time_zone, each.attributes) for each in body]
     return PutLeads.model_validate(put_leads.put(caller.runtime, caller.organisation_id, given))
@@ -102,7 +102,7 @@ def erase(caller: Caller, lead_id: int) -> None:
     edit_lead.erase(caller.runtime, caller.organisation_id, lead_id)
 
 
-def _written(value: Value | None) -> str:
+def _written(value: object) -> str:
     """A value as a form has it: "" for one that the lead is not to have."""
     if value is None:
         return ""

@@ -57,20 +57,14 @@ class Refused(Exception):
         )
 
 
-def of_error(error: MillraceError, at: Mapping[str, str]) -> Refused:
-    """What a flow has raised; `at` says where in the body its faults are."""
+def of_error(error: MillraceError, at: Mapping[str, str], *, single: bool = False) -> Refused:
+    """What a flow has raised; `at` says where in the body its faults are. `single`: there is one where many may be."""
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
     if status >= 500:
         log.warning("%s: %s", type(error).__name__, error)
     if not isinstance(error, Invalid):
         return Refused(status, str(error), headers={"Retry-After": "5"} if status == 503 else None)
-    return of_faults(error.faults, at)
-
-
-def of_faults(faults: Sequence[Fault], at: Mapping[str, str]) -> Refused:
-    """What is wrong with fields, as a flow says it."""
-    errors = [{**_place(fault.pointer, at), "detail": fault.message} for fault in faults]
-    return _unprocessable(errors)
+    return _unprocessable({**_place(fault, at, single=single), "detail": fault.message} for fault in error.faults)
 
 
 def of_body(error: ValidationError) -> Refused:
@@ -98,8 +92,9 @@ def _said(detail: ErrorDetails) -> str:
     return SAID.get(detail["type"]) or detail["msg"].removeprefix("Value error, ").rstrip(".") + "."
 
 
-def _place(name: str, at: Mapping[str, str]) -> dict[str, str]:
+def _place(fault: Fault, at: Mapping[str, str], *, single: bool) -> dict[str, str]:
     """Where a flow's fault is: flows say "name", "3.to", "attributes/plan", or a pointer into a condition."""
+    name = fault.pointer
     if name == HEADER:
         return {"header": name}
     if name.startswith("/"):
@@ -107,7 +102,9 @@ def _place(name: str, at: Mapping[str, str]) -> dict[str, str]:
     first, *rest = name.replace(".", "/").split("/")
     number = [first] if first.isdigit() and rest else []
     first, *rest = rest if number else [first, *rest]
-    return {"pointer": pointer(number) + at.get(first, pointer([first]) if first else "") + pointer(rest)}
+    return {
+        "pointer": pointer([] if single else number) + at.get(first, pointer([first]) if first else "") + pointer(rest)
+    }
 
 
 def _unprocessable(errors: Iterable[Mapping[str, str]]) -> Refused:

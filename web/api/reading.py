@@ -49,7 +49,7 @@ def read_body(route: Route, raw: bytes) -> tuple[Any, bool]:
         found = adapter.validate_json(raw)
     except ValidationError as error:
         raise problems.of_body(error) from None
-    return ([found] if route.many and not several else found), not several
+    return ([found] if route.many and not several else found), bool(route.many) and not several
 
 
 @cache

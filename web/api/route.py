@@ -64,7 +64,7 @@ class Route:
     """One method of one path.
 
     `body` and `query` are what the function is given under these names; `many`: a list of up to so many bodies is
-    taken, too, and the function is given a list either way, and `single`. `largest` is in bytes. `secret`: the answer
+    taken, too, and the function is given a list either way. `largest` is in bytes. `secret`: the answer
     shows one. `once` False: it speaks with strangers, and no transaction may be open meanwhile. `at` says where in the
     body a flow's fault is, where its name is not the field's.
     """
