@@ -34,6 +34,7 @@ def _facts(each: Alert) -> dict[str, object]:
         "campaign": {"id": each.campaign_id, "name": each.campaign} if each.campaign_id else None,
         "pool": {"id": each.pool_id, "name": each.pool} if each.pool_id else None,
         "endpoint": {"id": each.endpoint_id, "name": each.endpoint} if each.endpoint_id else None,
+        "sender": {"id": each.sender_id, "name": each.sender} if each.sender_id else None,
         "raised_at": each.raised_at.astimezone(UTC).isoformat(),
         "seen_at": each.seen_at.astimezone(UTC).isoformat(),
         "times": each.times,
@@ -55,6 +56,8 @@ def _print(each: Alert) -> None:
 def _subject(each: Alert) -> str:
     if each.endpoint_id:
         return f"endpoint {each.endpoint_id} {each.endpoint}"
+    if each.sender_id:
+        return f"sender {each.sender_id} {each.sender}"
     return f"campaign {each.campaign_id} {each.campaign}" if each.campaign_id else f"pool {each.pool_id} {each.pool}"
 
 

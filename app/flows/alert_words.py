@@ -40,6 +40,7 @@ def body(notice: Notice, base_url: str) -> bytes:
                 "campaign": {"id": notice.campaign_id, "name": notice.campaign} if notice.campaign_id else None,
                 "pool": {"id": notice.pool_id, "name": notice.pool} if notice.pool_id else None,
                 "endpoint": {"id": notice.endpoint_id, "name": notice.endpoint} if notice.endpoint_id else None,
+                "sender": {"id": notice.sender_id, "name": notice.sender} if notice.sender_id else None,
                 "raised_at": _iso(notice.raised_at),
                 "seen_at": _iso(notice.seen_at),
                 "times": notice.times,
@@ -70,12 +71,16 @@ def _lines(notice: Notice, base_url: str) -> list[str]:
 def _name(notice: Notice) -> str:
     if notice.endpoint_id:
         return f"endpoint “{notice.endpoint}”"
+    if notice.sender_id:
+        return f"sender “{notice.sender}”"
     return f"campaign “{notice.campaign}”" if notice.campaign_id else f"pool “{notice.pool}”"
 
 
 def _address(notice: Notice, base_url: str) -> str:
     if notice.endpoint_id:
         return f"{base_url}/endpoints/{notice.endpoint_id}"
+    if notice.sender_id:
+        return f"{base_url}/senders/{notice.sender_id}/standing"
     return f"{base_url}/campaigns/{notice.campaign_id}" if notice.campaign_id else f"{base_url}/pools/{notice.pool_id}"
 
 

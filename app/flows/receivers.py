@@ -12,7 +12,7 @@ from typing import Final
 
 from dns.resolver import Resolver
 
-from app.models import limit, receiver
+from app.models import limit, receiver, shaping, warm_up
 from app.providers.mail_exchange import find_servers, open_resolver
 from app.runtime import Runtime
 
@@ -50,6 +50,8 @@ def tidy(runtime: Runtime) -> None:
     """Forget what no limit by day counts any more."""
     with runtime.db.begin() as conn:
         limit.forget_spent(conn)
+        warm_up.forget_spent(conn)
+        shaping.forget(conn)
 
 
 @cache

@@ -33,11 +33,13 @@ class Kind(StrEnum):
     MAILBOX_FAILED = "mailbox_failed"
     BLOCKED = "blocked"
     ENDPOINT_DISABLED = "endpoint_disabled"
+    SENDER_QUARANTINED = "sender_quarantined"
+    SENDER_PAUSED = "sender_paused"
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """A kind, for people. `gravity` is bad, warn or info; `about` is campaign, pool or endpoint.
+    """A kind, for people. `gravity` is bad, warn or info; `about` is campaign, pool, endpoint or sender.
 
     Of a campaign its owner is told, of the others the organisation's admins. `lasting`: it is found again and again
     while it stands, and something clears it; the others are occurrences, over when somebody has dismissed them.
@@ -127,13 +129,27 @@ MEANINGS: Final[Mapping[Kind, Meaning]] = {
         "endpoint",
         "Mend what receives its posts, send it a test, then press “Enable”: what waits is kept for a week.",
     ),
+    Kind.SENDER_QUARANTINED: Meaning(
+        "A sender is in quarantine",
+        "warn",
+        "sender",
+        "Its emails go through a pool apart, so that they harm nobody else's. Find out where its addresses come from; "
+        "if it does well for some days it comes back by itself. The sender's page has the figures.",
+    ),
+    Kind.SENDER_PAUSED: Meaning(
+        "A sender is paused",
+        "bad",
+        "sender",
+        "Nothing of it is sent until a person acts: find out where its addresses come from, then let it send again on "
+        "its page.",
+    ),
 }
 LASTING: Final = [kind.value for kind, meaning in MEANINGS.items() if meaning.lasting]
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert as lists show it; of the names `campaign`, `pool` and `endpoint` one is there. `dismissed_by` is a name.
+    """An alert as lists show it; of the names of what it is about one is there. `dismissed_by` is a name.
 
     `untold` says why somebody could not be told of it, while it is open.
     """
@@ -154,6 +170,8 @@ class Alert:
     untold: str | None
     endpoint_id: int | None = None
     endpoint: str | None = None
+    sender_id: int | None = None
+    sender: str | None = None
 
     @property
     def meaning(self) -> Meaning:

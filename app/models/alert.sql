@@ -1,28 +1,35 @@
 -- Alerts and what is told about them. `alert_standing` allows one uncleared alert per kind and subject.
 
 -- A standing one is found again: counted, not told anew. One that a person dismissed comes back after a day, as new.
--- Notices go to the campaign's owner; to the organisation's admins about pools and endpoints, and where the owner has
--- left; and one (user_id null) to the operator's webhook.
+-- Notices go to the campaign's owner; to the organisation's admins about pools, endpoints and senders, and where the owner
+-- has left; about a sender to the owners of its open campaigns, too; and one (user_id null) to the operator's webhook.
 -- name: raise_alert
 WITH subject AS (
     SELECT organisation_id, owner_id, id AS campaign_id, CAST(NULL AS smallint) AS pool_id,
-           CAST(NULL AS integer) AS endpoint_id
+           CAST(NULL AS integer) AS endpoint_id, CAST(NULL AS integer) AS sender_id
       FROM campaign
      WHERE :about = 'campaign'
        AND id = :subject
      UNION ALL
-    SELECT organisation_id, NULL, NULL, id, NULL
+    SELECT organisation_id, NULL, NULL, id, NULL, NULL
       FROM pool
      WHERE :about = 'pool'
        AND id = :subject
      UNION ALL
-    SELECT organisation_id, NULL, NULL, NULL, id
+    SELECT organisation_id, NULL, NULL, NULL, id, NULL
       FROM endpoint
      WHERE :about = 'endpoint'
        AND id = :subject
+     UNION ALL
+    SELECT organisation_id, NULL, NULL, NULL, NULL, id
+      FROM sender
+     WHERE :about = 'sender'
+       AND id = :subject
 ), raised AS (
-    INSERT INTO alert AS standing (organisation_id, kind, subject, campaign_id, pool_id, endpoint_id, message)
-    SELECT organisation_id, :kind, :subject, campaign_id, pool_id, endpoint_id, :message
+    INSERT INTO alert AS standing (
+        organisation_id, kind, subject, campaign_id, pool_id, endpoint_id, sender_id, message
+    )
+    SELECT organisation_id, :kind, :subject, campaign_id, pool_id, endpoint_id, sender_id, :message
       FROM subject
         ON CONFLICT (kind, subject) WHERE cleared_at IS NULL DO UPDATE
        SET message = excluded.message,
@@ -42,6 +49,12 @@ SELECT raised.id, 'raised', reader.id
    AND reader.disabled_at IS NULL
  WHERE raised.is_new
    AND (reader.id = subject.owner_id
+        OR EXISTS (
+               SELECT FROM campaign
+                WHERE campaign.sender_id = subject.sender_id
+                  AND campaign.owner_id = reader.id
+                  AND campaign.state IN ('scheduled', 'sending', 'paused', 'settling')
+           )
         OR (reader.role = 'admin'
             AND NOT EXISTS (SELECT FROM "user" AS owner WHERE owner.id = subject.owner_id AND owner.disabled_at IS NULL)))
  UNION ALL
@@ -90,9 +103,10 @@ WITH dismissed AS (
 SELECT EXISTS (SELECT FROM alert WHERE id = :id AND organisation_id = :organisation_id)
 
 -- name: find_open
-SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, alert.endpoint_id, alert.raised_at,
+SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, alert.endpoint_id, alert.sender_id, alert.raised_at,
        alert.seen_at, alert.times, alert.dismissed_at, alert.cleared_at,
-       campaign.name AS campaign, pool.name AS pool, endpoint.name AS endpoint, CAST(NULL AS text) AS dismissed_by,
+       campaign.name AS campaign, pool.name AS pool, endpoint.name AS endpoint, sender.name AS sender,
+       CAST(NULL AS text) AS dismissed_by,
        (SELECT max(error) FROM alert_notice WHERE alert_id = alert.id AND about = 'raised' AND done_at IS NULL) AS untold
   FROM alert
   LEFT JOIN campaign
@@ -101,6 +115,8 @@ SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, al
     ON pool.id = alert.pool_id
   LEFT JOIN endpoint
     ON endpoint.id = alert.endpoint_id
+  LEFT JOIN sender
+    ON sender.id = alert.sender_id
  WHERE alert.organisation_id = :organisation_id
    AND alert.cleared_at IS NULL
    AND alert.dismissed_at IS NULL
@@ -110,9 +126,9 @@ SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, al
  LIMIT :limit
 
 -- name: find_page
-SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, alert.endpoint_id, alert.raised_at,
+SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, alert.endpoint_id, alert.sender_id, alert.raised_at,
        alert.seen_at, alert.times, alert.dismissed_at, alert.cleared_at,
-       campaign.name AS campaign, pool.name AS pool, endpoint.name AS endpoint,
+       campaign.name AS campaign, pool.name AS pool, endpoint.name AS endpoint, sender.name AS sender,
        dismisser.name AS dismissed_by,
        CAST(NULL AS text) AS untold
   FROM alert
@@ -122,6 +138,8 @@ SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, al
     ON pool.id = alert.pool_id
   LEFT JOIN endpoint
     ON endpoint.id = alert.endpoint_id
+  LEFT JOIN sender
+    ON sender.id = alert.sender_id
   LEFT JOIN "user" AS dismisser
     ON dismisser.id = alert.dismissed_by
  WHERE alert.organisation_id = :organisation_id
@@ -138,9 +156,10 @@ SELECT count(*)
    AND dismissed_at IS NULL
 
 -- name: find_standing
-SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, alert.endpoint_id, alert.raised_at,
+SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, alert.endpoint_id, alert.sender_id, alert.raised_at,
        alert.seen_at, alert.times, alert.dismissed_at, alert.cleared_at,
-       campaign.name AS campaign, pool.name AS pool, endpoint.name AS endpoint, CAST(NULL AS text) AS dismissed_by,
+       campaign.name AS campaign, pool.name AS pool, endpoint.name AS endpoint, sender.name AS sender,
+       CAST(NULL AS text) AS dismissed_by,
        (SELECT max(error) FROM alert_notice WHERE alert_id = alert.id AND about = 'raised' AND done_at IS NULL) AS untold
   FROM alert
   LEFT JOIN campaign
@@ -149,6 +168,8 @@ SELECT alert.id, alert.kind, alert.message, alert.campaign_id, alert.pool_id, al
     ON pool.id = alert.pool_id
   LEFT JOIN endpoint
     ON endpoint.id = alert.endpoint_id
+  LEFT JOIN sender
+    ON sender.id = alert.sender_id
  WHERE alert.cleared_at IS NULL
    AND alert.dismissed_at IS NULL
  ORDER BY alert.id DESC

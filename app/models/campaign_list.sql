@@ -23,9 +23,9 @@ SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.sta
   LEFT JOIN sender
     ON sender.id = campaign.sender_id
   LEFT JOIN pool
-    ON pool.id = sender.pool_id
+    ON pool.id = first_pool(sender, campaign.purpose = 'transactional')
   LEFT JOIN pool AS second
-    ON second.id = sender.second_pool_id
+    ON second.id = second_pool(sender)
   LEFT JOIN segment
     ON segment.id = campaign.segment_id
   LEFT JOIN content

@@ -18,7 +18,7 @@ SQL = Statements("notice")
 class Notice:
     """One message that is about to be sent, with the alert as it is now. `about` is raised or cleared.
 
-    `key` is the same at every try. Of the names `campaign`, `pool` and `endpoint` one is there; `address` is None where
+    `key` is the same at every try. Of the names of what it is about one is there; `address` is None where
     it goes to the webhook.
     """
 
@@ -43,6 +43,8 @@ class Notice:
     pool: str | None
     endpoint_id: int | None
     endpoint: str | None
+    sender_id: int | None
+    sender: str | None
     address: str | None
 
     @property

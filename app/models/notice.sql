@@ -60,7 +60,7 @@ SELECT claimed.id, claimed.alert_id, claimed.about, claimed.key, claimed.created
        dismisser.name AS dismissed_by,
        alert.organisation_id, organisation.name AS organisation,
        alert.campaign_id, campaign.name AS campaign, alert.pool_id, pool.name AS pool,
-       alert.endpoint_id, endpoint.name AS endpoint,
+       alert.endpoint_id, endpoint.name AS endpoint, alert.sender_id, sender.name AS sender,
        reader.email AS address
   FROM claimed
   JOIN alert
@@ -73,6 +73,8 @@ SELECT claimed.id, claimed.alert_id, claimed.about, claimed.key, claimed.created
     ON pool.id = alert.pool_id
   LEFT JOIN endpoint
     ON endpoint.id = alert.endpoint_id
+  LEFT JOIN sender
+    ON sender.id = alert.sender_id
   LEFT JOIN "user" AS reader
     ON reader.id = claimed.user_id
   LEFT JOIN "user" AS dismisser

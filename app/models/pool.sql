@@ -83,7 +83,10 @@ UPDATE pool
 DELETE FROM pool
  WHERE id = :pool_id
    AND organisation_id = :organisation_id
-   AND NOT EXISTS (SELECT FROM sender WHERE :pool_id IN (sender.pool_id, sender.second_pool_id))
+   AND NOT EXISTS (
+           SELECT FROM sender
+            WHERE :pool_id IN (sender.pool_id, sender.second_pool_id, sender.transactional_pool_id, sender.moved_to)
+       )
    AND NOT EXISTS (SELECT FROM handoff WHERE handoff.pool_id = :pool_id)
 RETURNING id
 

@@ -39,7 +39,11 @@ SELECT
     pool.checked_at,
     pool.check_said,
     pool.check_good,
-    (SELECT count(*) FROM sender WHERE pool.id IN (sender.pool_id, sender.second_pool_id)) AS senders
+    (
+        SELECT count(*)
+        FROM sender
+        WHERE pool.id IN (sender.pool_id, sender.second_pool_id, sender.transactional_pool_id, sender.moved_to)
+    ) AS senders
 FROM pool
 WHERE pool.organisation_id = :organisation_id
 ORDER BY lower(pool.name), pool.id

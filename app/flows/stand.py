@@ -1,0 +1,81 @@
+"""Standing: senders whose emails come back or are complained of are moved away from everybody else's, or paused.
+
+The clock looks every minute at sums that reports keep anyway; nothing of this is on an email's way.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from sqlalchemy import Connection
+
+from app.errors import Conflict, Invalid, NotFound
+from app.flows.one_by_one import do_each
+from app.models import alert, outbox, pool, standing
+from app.models.alert import Kind
+from app.models.standing import MOVES, Move, Policy, Standing
+from app.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+ALERTS: Final = {"quarantined": Kind.SENDER_QUARANTINED, "paused": Kind.SENDER_PAUSED}
+
+
+def judge_senders(runtime: Runtime) -> int:
+    """Move the senders that the rules move; how many. Any number of clocks may do so at once."""
+    with runtime.db.begin() as conn:
+        found = standing.find_standings(conn)
+        policies = {each: standing.find_policy(conn, each) for each in {each.organisation_id for each in found}}
+    judged = [(each, standing.judge(policies[each.organisation_id], each)) for each in found]
+    moves = [(each, to) for each, to in judged if to is not None]
+    return do_each(moves, lambda each: _move(runtime, each[0], each[1]), "moving sender")
+
+
+def set_policy(runtime: Runtime, organisation_id: int, policy: Policy) -> None:
+    """Change an organisation's thresholds. Raises Invalid naming fields of Policy."""
+    named = {"quarantine_pool_id": policy.quarantine_pool_id, "better_pool_id": policy.better_pool_id}
+    with runtime.db.session() as session:
+        for field, pool_id in named.items():
+            if pool_id is None:
+                continue
+            try:
+                pool.get(session, organisation_id, pool_id)
+            except NotFound:
+                raise Invalid.one(field, "Choose one of your pools, or none.") from None
+        standing.set_policy(session.connection(), organisation_id, policy)
+
+
+def move_by_hand(runtime: Runtime, organisation_id: int, sender_id: int, to: str, user_id: int) -> None:
+    """A person pauses a sender ("paused"), or lets it send again as before ("good"). Raises NotFound, Conflict.
+
+    Its figures begin anew: what was before is not held against it twice.
+    """
+    with runtime.db.begin() as conn:
+        now = standing.find_standing(conn, organisation_id, sender_id)
+    if to not in ("good", "paused") or to not in MOVES[now.state]:
+        raise Conflict(f"The sender is {now.state}: it cannot become {to}.")
+    reason = "Paused by hand." if to == "paused" else "It may send again."
+    if not _move(runtime, now, Move(to, reason), user_id):
+        raise Conflict("Somebody has moved this sender just now: look again.")
+
+
+def _move(runtime: Runtime, now: Standing, to: Move, user_id: int | None = None) -> bool:
+    with runtime.db.begin() as conn:
+        if not standing.move(conn, now, to, user_id):
+            return False
+        if to.went_to == "good":
+            for pool_id in {now.moved_to, to.pool_id} - {None}:
+                outbox.hurry(conn, int(str(pool_id)))
+        _tell(conn, now, to, by_hand=user_id is not None)
+    log.warning("sender %s is %s and was %s: %s", now.sender_id, to.went_to, now.state, to.reason)
+    runtime.ring("send", runtime.settings.worker_threads)
+    return True
+
+
+def _tell(conn: Connection, now: Standing, to: Move, *, by_hand: bool) -> None:
+    for state, kind in ALERTS.items():
+        if state != to.went_to:
+            alert.clear(conn, kind, now.sender_id)
+    if to.went_to in ALERTS and not by_hand:
+        alert.raise_alert(conn, ALERTS[to.went_to], now.sender_id, to.reason)
