@@ -3,50 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from datetime import datetime
-from typing import Annotated, Any, Final
-
-from pydantic import AwareDatetime, Field
+from typing import Any, Final
 
 from app.flows import edit_campaign, launch, steer
-from app.flows.edit_campaign import Draft
 from app.models import campaign, campaign_list, report
-from app.models.campaign import Content
+from web.api.campaign_drafts import (
+    AT,
+    CampaignChange,
+    NewCampaign,
+    ScheduleShape,
+    TestShape,
+    VariantShape,
+    blank,
+    fill,
+    known_draft,
+    shape_of,
+)
 from web.api.cursors import Page, Paged, number, page_of
-from web.api.route import Answering, Asking, Caller, Made, Routes
+from web.api.problems import pointer
+from web.api.route import Answering, Caller, Made, Routes
 from web.api.shapes import Figures, Progress
 
 routes: Final = Routes("campaigns")
 LARGE: Final = 4 * 1024 * 1024  # bytes: HTML of a megabyte, escaped
-AT: Final = {"sender": "/sender_id", "segment": "/segment_id", "start": "/start_at"}
-Id = Annotated[int, Field(ge=1, lt=2**31)]
-
-
-class CampaignDraft(Asking):
-    """A draft. What is not said is left as it is, or (in a new one) open."""
-
-    sender_id: Id | None = None
-    segment_id: Annotated[Id | None, Field(description="null: every lead.")] = None
-    subject: str = ""
-    html: str = ""
-    text: Annotated[str, Field(description="Left empty, it is made from the HTML.")] = ""
-    start_at: Annotated[AwareDatetime | None, Field(description="null: when it is launched.")] = None
-    unknown_policy: Annotated[str, Field(description=f"One of {', '.join(campaign.POLICIES)}.")] = "hold"
-    track_opens: Annotated[str, Field(description="auto, on or off.")] = "auto"
-    track_clicks: Annotated[str, Field(description="auto, on or off.")] = "auto"
-
-
-class NewCampaign(CampaignDraft):
-    """A new draft."""
-
-    name: str
-
-
-class CampaignChange(CampaignDraft):
-    """What is to be different in a draft."""
-
-    name: str = ""
 
 
 class CampaignLine(Answering):
@@ -75,15 +55,18 @@ class Campaign(CampaignLine):
     segment_id: int | None
     html: str
     text: str
+    variants: list[VariantShape]
+    test: TestShape
+    schedule: ScheduleShape
     unknown_policy: str
     track_opens: str
     track_clicks: str
 
 
 class Fault(Answering):
-    """What stands in a launch's way: `field` is the draft's."""
+    """What stands in a launch's way; the pointer is into the draft."""
 
-    field: str
+    pointer: str
     detail: str
 
 
@@ -122,9 +105,7 @@ def list_all(caller: Caller, query: Paged) -> Page[CampaignLine]:
 @routes.post("/campaigns", "campaigns:write", body=NewCampaign, answer=Campaign, status=201, largest=LARGE, at=AT)
 def create(caller: Caller, body: NewCampaign) -> Made:
     """Write a new draft. Its content is compiled now, so that what is wrong with it is said now."""
-    made = edit_campaign.create(
-        caller.runtime, caller.organisation_id, caller.user_id, Draft(**body.model_dump(exclude_unset=True))
-    )
+    made = edit_campaign.create(caller.runtime, caller.organisation_id, caller.user_id, fill(body, blank()))
     return Made(get(caller, made), f"campaigns/{made}")
 
 
@@ -133,18 +114,8 @@ def get(caller: Caller, campaign_id: int) -> Campaign:
     """Read a campaign."""
     with caller.runtime.db.session() as session:
         line = campaign_list.find(session.connection(), caller.organisation_id, campaign_id)
-        found = campaign.get(session, caller.organisation_id, campaign_id)
-        content = session.get_one(Content, (campaign_id, 0))
-        return Campaign(
-            **CampaignLine.model_validate(line).model_dump(),
-            sender_id=found.sender_id,
-            segment_id=found.segment_id,
-            html=content.html,
-            text=content.text,
-            unknown_policy=found.unknown_policy,
-            track_opens=found.track_opens,
-            track_clicks=found.track_clicks,
-        )
+        draft = known_draft(session, campaign.get(session, caller.organisation_id, campaign_id))
+    return Campaign(**CampaignLine.model_validate(line).model_dump(), **shape_of(draft))
 
 
 @routes.patch(
@@ -152,8 +123,9 @@ def get(caller: Caller, campaign_id: int) -> Campaign:
 )
 def change(caller: Caller, campaign_id: int, body: CampaignChange) -> Campaign:
     """Change a draft; 409 once it was launched."""
-    draft = Draft(**(_known(caller, campaign_id) | body.model_dump(exclude_unset=True)))
-    edit_campaign.update(caller.runtime, caller.organisation_id, campaign_id, draft)
+    with caller.runtime.db.session() as session:
+        known = known_draft(session, campaign.get(session, caller.organisation_id, campaign_id))
+    edit_campaign.update(caller.runtime, caller.organisation_id, campaign_id, fill(body, known))
     return get(caller, campaign_id)
 
 
@@ -162,7 +134,7 @@ def check(caller: Caller, campaign_id: int) -> Check:
     """Say what a launch would do, and do nothing."""
     found = launch.check(caller.runtime, caller.organisation_id, campaign_id)
     faults = [
-        Fault(field=AT.get(fault.pointer, fault.pointer).strip("/"), detail=fault.message) for fault in found.faults
+        Fault(pointer=AT.get(fault.pointer) or pointer([fault.pointer]), detail=fault.message) for fault in found.faults
     ]
     return Check(audience=found.audience, exclusions=found.exclusions, faults=faults)
 
@@ -216,15 +188,3 @@ def figures(caller: Caller, campaign_id: int) -> Report:
 def _moved(caller: Caller, campaign_id: int, move: Callable[[Any, int, int], object]) -> Status:
     move(caller.runtime, caller.organisation_id, campaign_id)
     return progress(caller, campaign_id)
-
-
-def _known(caller: Caller, campaign_id: int) -> dict[str, Any]:
-    """A draft as it is: every field of Draft that the campaign or its content has."""
-    with caller.runtime.db.session() as session:
-        found = campaign.get(session, caller.organisation_id, campaign_id)
-        content = session.get_one(Content, (campaign_id, 0))
-        return {
-            each.name: getattr(found if hasattr(found, each.name) else content, each.name)
-            for each in fields(Draft)
-            if hasattr(found, each.name) or hasattr(content, each.name)
-        }

@@ -1,0 +1,310 @@
+"""Promises of the API's nouns: what the pages can do with leads, segments, campaigns and the others, programs can."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from app.mail import Kind
+from app.models import event
+from app.models.event import Fact, Source
+from app.runtime import Runtime
+from tests import world
+from tests.web.conftest import People
+from tests.web.programs import Program, faults, program
+
+EVERYONE = {"combinator": "and", "rules": []}
+HTML = '<p>Hello</p><p><a href="{{ unsubscribe_url }}">Unsubscribe</a></p>'
+
+
+@pytest.fixture
+def shop(app: Flask, runtime: Runtime, people: People) -> Program:
+    return program(app, runtime, people)
+
+
+@pytest.fixture
+def sender_id(runtime: Runtime, people: People) -> int:
+    with runtime.db.begin() as conn:
+        pool = {"provider": "sink", "url": runtime.vault.encrypt("sink+http://127.0.0.1:9"), "shown_url": "sink"}
+        pool_id = world.insert(conn, "pool", organisation_id=people.ours, name="Pool", **pool)
+        named = {"name": "Shop", "address": "shop@example.com"}
+        return world.insert(conn, "sender", organisation_id=people.ours, pool_id=pool_id, **named)
+
+
+def ok(answer: Any, status: int = 200) -> Any:
+    assert answer.status_code == status, answer.text
+    return answer.json
+
+
+# -- Leads -------------------------------------------------------------------------------------------------------------
+
+
+def test_leads_are_added_then_changed_by_their_address(shop: Program) -> None:
+    ann = {"email": "Ann@Example.com", "time_zone": "europe/berlin", "attributes": {"plan": "pro", "age": 41}}
+    first = ok(shop.post("/leads", [ann, {"email": "bob@example.com"}]))
+    assert (first["added"], first["changed"], first["unchanged"]) == (2, 0, 0)
+    again = ok(shop.post("/leads", [{"email": "bob@example.com"}, {**ann, "attributes": {"age": 42, "vip": True}}]))
+    assert (again["added"], again["changed"], again["unchanged"]) == (0, 1, 1)
+    assert again["ids"] == first["ids"][::-1]
+    found = ok(shop.get(f"/leads/{first['ids'][0]}"))
+    assert (found["email"], found["time_zone"], found["status"]) == ("ann@example.com", "Europe/Berlin", "active")
+    assert found["attributes"] == {"plan": "pro", "age": 42, "vip": True}
+
+
+def test_one_lead_that_is_wrong_changes_nothing_and_each_fault_has_its_place(shop: Program) -> None:
+    ok(shop.post("/leads", {"email": "zoe@example.com", "attributes": {"age": 1, "born": "2001-02-03", "vip": True}}))
+    wrong = faults(
+        shop.post(
+            "/leads",
+            [
+                {"email": "new@example.com", "attributes": {"age": "old"}},
+                {"email": "nobody", "time_zone": "Moon/Base"},
+                {"email": "new@example.com", "attributes": {"Born on": 1, "born": "tomorrow", "vip": 1}},
+                {"email": "a@example.com", "attributes": {"age": 10**16, "status": "x", "": 1}},
+            ],
+        )
+    )
+    assert wrong.keys() == {
+        "/0/attributes/age",
+        "/1/email",
+        "/1/time_zone",
+        "/2/email",
+        "/2/attributes/Born on",
+        "/2/attributes/born",
+        "/2/attributes/vip",
+        "/3/attributes/age",
+        "/3/attributes/status",
+        "/3/attributes/",
+    }
+    assert [each["email"] for each in ok(shop.get("/leads"))["items"]] == ["zoe@example.com"]
+    assert faults(shop.post("/leads", [])).keys() == {""}
+    assert faults(shop.post("/leads", [{"email": f"{n}@example.com"} for n in range(1001)])).keys() == {""}
+    assert "/attributes/age" in faults(shop.post("/leads", {"email": "a@example.com", "attributes": {"age": None}}))
+    assert "/email" in faults(shop.post("/leads", {"email": "nobody"}))
+
+
+def test_an_attribute_that_is_new_has_the_type_of_its_values(shop: Program) -> None:
+    leads = [
+        {"email": f"{n}@example.com", "attributes": {"n": n, "day": f"2026-01-0{n}", "code": f"00{n}"}} for n in (1, 2)
+    ]
+    ok(shop.post("/leads", leads))
+    wrong = shop.post("/leads", {"email": "3@example.com", "attributes": {"n": "1", "day": "x", "code": 3}})
+    assert faults(wrong).keys() == {"/attributes/n", "/attributes/day", "/attributes/code"}
+    mixed = [{"email": "4@example.com", "attributes": {"m": 1}}, {"email": "5@example.com", "attributes": {"m": "b"}}]
+    assert faults(shop.post("/leads", mixed)).keys() == {"/0/attributes/m"}
+
+
+def test_a_lead_is_changed_by_its_number_and_erased(shop: Program) -> None:
+    lead_id = ok(shop.post("/leads", {"email": "a@example.com", "attributes": {"plan": "pro", "vip": True}}))["ids"][0]
+    change = {"email": "b@example.com", "time_zone": "UTC", "attributes": {"plan": None, "vip": False}}
+    changed = ok(shop.patch(f"/leads/{lead_id}", change))
+    assert (changed["email"], changed["time_zone"], changed["attributes"]) == ("b@example.com", "UTC", {"vip": False})
+    assert ok(shop.patch(f"/leads/{lead_id}", {"time_zone": None}))["time_zone"] is None
+    assert faults(shop.patch(f"/leads/{lead_id}", {"attributes": {"no": 1}})).keys() == {"/attributes/no"}
+    assert shop.delete(f"/leads/{lead_id}").status_code == 204
+    assert shop.get(f"/leads/{lead_id}").status_code == 404
+
+
+def test_a_suppressed_address_makes_a_lead_who_is_not_mailed(shop: Program, runtime: Runtime, people: People) -> None:
+    from app.models import suppression
+
+    with runtime.db.begin() as conn:
+        suppression.suppress(conn, people.ours, ["a@example.com"], "bounced")
+    ok(shop.post("/leads", {"email": "a@example.com"}))
+    assert ok(shop.get("/leads?prefix=a"))["items"][0]["status"] == "invalid"
+
+
+# -- Segments, suppressions, senders -----------------------------------------------------------------------------------
+
+
+def test_a_segment_is_written_counted_changed_and_removed(shop: Program) -> None:
+    ok(shop.post("/leads", [{"email": f"{n}@example.com", "attributes": {"age": n}} for n in range(5)]))
+    old = {"combinator": "and", "rules": [{"field": "attributes.age", "operator": ">=", "value": 3}]}
+    answer = shop.post("/segments", {"name": "Old", "condition": old})
+    made = ok(answer, 201)
+    assert answer.headers["Location"] == f"/api/v1/segments/{made['id']}"
+    assert ok(shop.get(f"/segments/{made['id']}/count")) == {"leads": 2}
+    assert ok(shop.post("/segments/count", {"condition": EVERYONE})) == {"leads": 5}
+    assert ok(shop.patch(f"/segments/{made['id']}", {"name": "Older"}))["condition"] == old
+    assert faults(shop.post("/segments", {"name": "Older", "condition": EVERYONE})).keys() == {"/name"}
+    assert [each["name"] for each in ok(shop.get("/segments"))["items"]] == ["Older"]
+    assert shop.delete(f"/segments/{made['id']}").status_code == 204
+    assert shop.get(f"/segments/{made['id']}").status_code == 404
+
+
+def test_a_suppression_is_entered_and_taken_back_with_consent_where_it_was_a_wish(
+    shop: Program, runtime: Runtime, people: People
+) -> None:
+    from app.models import suppression
+
+    assert ok(shop.post("/suppressions", {"emails": ["A@example.com"], "note": "asked"})) == {"added": 1}
+    assert ok(shop.get("/suppressions/a@example.com"))["items"][0]["source"] == "asked"
+    assert shop.delete("/suppressions/a@example.com").status_code == 204
+    assert shop.delete("/suppressions/a@example.com").status_code == 404
+    with runtime.db.begin() as conn:
+        suppression.suppress(conn, people.ours, ["b@example.com"], "complained")
+    assert shop.delete("/suppressions/b@example.com").status_code == 422
+    assert shop.delete("/suppressions/b@example.com?consent=true").status_code == 204
+    assert ok(shop.get("/suppressions?prefix=b"))["items"] == []
+    assert faults(shop.post("/suppressions", {"emails": ["x"], "sender_id": 99})).keys() == {"/emails", "/sender_id"}
+
+
+def test_senders_are_listed(shop: Program, sender_id: int) -> None:
+    (only,) = ok(shop.get("/senders"))["items"]
+    assert (only["id"], only["address"], only["pool_state"]) == (sender_id, "shop@example.com", "active")
+
+
+# -- Campaigns ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_campaign_is_written_launched_paused_and_cancelled(shop: Program, sender_id: int) -> None:
+    ok(shop.post("/leads", [{"email": f"{n}@example.com"} for n in range(5)]))
+    made = ok(shop.post("/campaigns", {"name": "May"}), 201)
+    path = f"/campaigns/{made['id']}"
+    assert (made["state"], made["sender_id"]) == ("draft", None)
+    assert {fault["pointer"] for fault in ok(shop.get(f"{path}/check"))["faults"]} == {
+        "/sender_id",
+        "/html",
+        "/subject",
+    }
+    assert faults(shop.post(f"{path}/launch")).keys() == {"/sender_id", "/html", "/subject"}
+    ok(shop.patch(path, {"html": HTML, "subject": "Hello"}))
+    changed = ok(shop.patch(path, {"sender_id": sender_id}))
+    assert (changed["subject"], changed["sender"]) == ("Hello", "Shop")
+    assert ok(shop.get(f"{path}/check")) == {"audience": 5, "exclusions": {}, "faults": []}
+    launched = ok(shop.post(f"{path}/launch"), 202)
+    assert (launched["state"], launched["progress"]["audience"], launched["progress"]["open"]) == ("sending", 5, 5)
+    assert shop.post(f"{path}/launch").status_code == 409
+    assert shop.patch(path, {"subject": "Other"}).status_code == 409
+    assert ok(shop.post(f"{path}/pause"))["state"] == "paused"
+    assert ok(shop.post(f"{path}/resume"))["state"] == "sending"
+    assert ok(shop.post(f"{path}/cancel"))["state"] == "cancelled"
+    assert ok(shop.get(f"{path}/progress"))["state"] == "cancelled"
+    assert [each["id"] for each in ok(shop.get("/campaigns"))["items"]] == [made["id"]]
+
+
+def test_what_is_wrong_with_a_draft_is_named(shop: Program) -> None:
+    draft = {
+        "name": " ",
+        "sender_id": 99,
+        "segment_id": 98,
+        "subject": "a",
+        "html": "{{ lead.no }}",
+        "track_opens": "x",
+    }
+    assert faults(shop.post("/campaigns", draft)).keys() >= {"/name", "/sender_id", "/segment_id", "/track_opens"}
+    assert faults(shop.post("/campaigns", {"name": "a", "start_at": "2026-01-01T10:00:00"})).keys() == {"/start_at"}
+    assert ok(shop.get("/campaigns"))["items"] == []
+
+
+def test_a_campaign_for_later_is_scheduled(shop: Program, sender_id: int) -> None:
+    ok(shop.post("/leads", {"email": "a@example.com"}))
+    later = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
+    draft = {"name": "Later", "subject": "a", "html": HTML, "sender_id": sender_id, "start_at": later.isoformat()}
+    made = ok(shop.post("/campaigns", draft), 201)
+    assert datetime.fromisoformat(made["start_at"]) == later
+    path = f"/campaigns/{made['id']}"
+    assert ok(shop.patch(path, {"name": "Much later"}))["start_at"] == made["start_at"]
+    assert ok(shop.post(f"{path}/launch"), 202)["state"] == "scheduled"
+    assert ok(shop.post(f"{path}/unschedule"))["state"] == "draft"
+
+
+def test_a_draft_with_variants_and_a_schedule_is_read_as_it_was_written(shop: Program) -> None:
+    later = datetime(2031, 5, 1, 8, tzinfo=UTC)
+    written = {
+        "name": "May",
+        "subject": "Hello",
+        "html": HTML,
+        "variants": [{"subject": "Good day", "html": "", "text": ""}],
+        "test": {"share": 30, "wait": 90, "goal": "opened"},
+        "start_at": later.isoformat(),
+        "schedule": {
+            "deliver_by": (later + timedelta(hours=10)).isoformat(),
+            "zone": "Europe/Berlin",
+            "windows": {"days": [1, 2, 5], "opens": "08:00:00", "closes": "18:00:00", "own": True},
+            "lateness": 60,
+        },
+    }
+    made = ok(shop.post("/campaigns", written), 201)
+    assert (made["variants"], made["test"]) == (written["variants"], written["test"])
+    assert made["schedule"]["windows"] == written["schedule"]["windows"]  # type: ignore[index]
+    assert (made["schedule"]["zone"], made["schedule"]["lateness"]) == ("Europe/Berlin", 60)
+    path = f"/campaigns/{made['id']}"
+    renamed = ok(shop.patch(path, {"name": "June"}))
+    assert {**renamed, "name": "May"} == made
+    own = {"own_clock": {"starts": "2031-05-01T09:00:00"}, "zone": "UTC"}
+    assert ok(shop.patch(path, {"schedule": own}))["schedule"]["own_clock"]["starts"] == "2031-05-01T09:00:00"
+    wrong = {
+        "variants": [{"subject": "Hello"}],
+        "test": {"share": 101, "goal": "luck"},
+        "schedule": {"zone": "Moon", "windows": {"days": [], "opens": "08:00:00", "closes": "18:00:00"}},
+    }
+    assert faults(shop.patch(path, wrong)).keys() == {
+        "/variants/0/subject",
+        "/test/share",
+        "/test/goal",
+        "/schedule/zone",
+        "/schedule/windows/days",
+    }
+
+
+# -- Reports and webhooks ----------------------------------------------------------------------------------------------
+
+
+def test_reports_have_the_figures_of_the_pages(shop: Program, runtime: Runtime, people: People, sender_id: int) -> None:
+    named = {"first_name": "Ann", "plan": "pro"}
+    lead_id = ok(shop.post("/leads", {"email": "a@example.com", "attributes": named}))["ids"][0]
+    with runtime.db.begin() as conn:
+        campaign_id = world.add_campaign(conn, people.ours, people.ann, sender_id)
+        domain_id = world.row(conn, "SELECT domain_id FROM lead WHERE id = :id", id=lead_id)["domain_id"]
+        event.append(
+            conn,
+            Source(people.ours, people.ann, campaign_id, 1),
+            [Fact(lead_id, domain_id, Kind.SENT), Fact(lead_id, domain_id, Kind.OPENED)],
+        )
+    today = datetime.now(UTC).date()
+    days = f"from={today - timedelta(days=1)}&to={today}"
+    (day,) = ok(shop.get(f"/reports/days?{days}"))["items"]
+    assert (date.fromisoformat(day["day"]), day["user"]) == (today, "Ann")
+    assert (day["figures"]["emails"], day["figures"]["sent"], day["figures"]["opened"]) == (1, 1, 1)
+    (by_campaign,) = ok(shop.get(f"/reports/campaigns?{days}"))["items"]
+    assert (by_campaign["id"], by_campaign["figures"]["sent"]) == (campaign_id, 1)
+    (by_domain,) = ok(shop.get(f"/reports/domains?{days}&limit=5&domain=example.com"))["items"]
+    assert (by_domain["name"], by_domain["figures"]["sent"]) == ("example.com", 1)
+    assert ok(shop.get(f"/campaigns/{campaign_id}/report"))["figures"]["sent"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("", {"from", "to"}),
+        ("from=x&to=2026-01-01", {"from"}),
+        ("from=2026-01-02&to=2026-01-01", {"to"}),
+        ("from=2026-01-01&to=2026-01-01&zone=Moon", {"zone"}),
+        ("from=2026-01-01&to=2026-01-01&domain=nobody.example", {"domain"}),
+        ("from=9999-12-31&to=9999-12-31", {"from"}),
+    ],
+)
+def test_a_report_names_the_parameter_that_is_wrong(shop: Program, query: str, wrong: set[str]) -> None:
+    assert faults(shop.get(f"/reports/days?{query}")).keys() == wrong
+
+
+def test_a_webhook_is_added_changed_silenced_and_removed(shop: Program) -> None:
+    made = ok(shop.post("/webhooks", {"name": "CRM", "url": "https://example.com/hook", "kinds": ["bounced"]}), 201)
+    assert made["secret"].startswith("whsec_")
+    path = f"/webhooks/{made['id']}"
+    found = ok(shop.get(path))
+    assert "secret" not in found and (found["host"], found["state"]) == ("example.com", "new")
+    changed = ok(shop.patch(path, {"kinds": ["bounced", "complained"], "with_email": True}))
+    assert (changed["kinds"], changed["with_email"], changed["name"]) == (["bounced", "complained"], True, "CRM")
+    assert ok(shop.post(f"{path}/rotate"))["secret"] != made["secret"]
+    assert ok(shop.post(f"{path}/disable"))["state"] == "disabled"
+    assert ok(shop.post(f"{path}/enable"))["state"] == "new"
+    assert ok(shop.get(f"{path}/posts")) == {"items": [], "next": None}
+    inside = {"name": "In", "url": "https://10.0.0.1/", "kinds": ["no"], "campaign_id": 9}
+    assert faults(shop.post("/webhooks", inside)).keys() == {"/url", "/kinds", "/campaign_id"}
+    assert shop.delete(path).status_code == 204
+    assert shop.get(path).status_code == 404
