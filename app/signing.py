@@ -13,12 +13,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from app.errors import ConfigError
+from app.message_ids import is_message
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
 _MAC = 12  # bytes: forging one takes 2**96 tries against the server
-_BODY = 12  # bytes: the key's number, 7 of the lead, 4 of the campaign
+_BODY = 12  # bytes: the key's number, 7 of the lead, 4 of the campaign; or 58 bits of a message, 30 of its stream
+_MESSAGE_BITS, _STREAM_BITS = 58, 30
 _TRACKING_MAC = 9  # bytes: forging one takes 2**72 tries, and would count one click that nobody made
 _TRACKING = 28  # characters
 _RETURN = re.compile(rb"(?<![0-9A-Za-z])[0-9A-Fa-f]{40}(?![0-9A-Za-z])")
@@ -50,8 +52,15 @@ class Signer:
 
         return unsubscribe_token
 
+    def message_token(self, message_id: int, campaign_id: int) -> str:
+        """The unsubscribe token of a message and its stream, of the same shape as a lead's."""
+        number, key = self._keys[0]
+        body = (number << 88 | _of_message(message_id, campaign_id)).to_bytes(_BODY, "big")
+        signed = body + blake2b(body, digest_size=_MAC, key=key).digest()
+        return b2a_base64(signed, newline=False).translate(_TO_URL).decode("ascii")
+
     def read_unsubscribe(self, token: str) -> tuple[int, int] | None:
-        """(lead, campaign) of a token; None for one that we never signed. Takes the same time for every forgery."""
+        """(lead or message, campaign) of a token; None for one that we never signed, in the same time for every one."""
         if not _TOKEN.fullmatch(token):
             return None
         signed = a2b_base64(token.encode("ascii").translate(_FROM_URL))
@@ -59,8 +68,23 @@ class Signer:
         for number, key in self._keys:
             mac = blake2b(body, digest_size=_MAC, key=key).digest()
             if hmac.compare_digest(mac, claimed) and number == body[0]:
-                return int.from_bytes(body[1:8], "big"), int.from_bytes(body[8:], "big")
+                return _named(body)
         return None
+
+
+def _of_message(message_id: int, campaign_id: int) -> int:
+    """Message and stream, in the 88 bits that a lead and its campaign have. Raises OverflowError."""
+    if campaign_id >> _STREAM_BITS or message_id >> _MESSAGE_BITS:
+        raise OverflowError(f"no token can name message {message_id} of stream {campaign_id}")
+    return message_id << _STREAM_BITS | campaign_id
+
+
+def _named(body: bytes) -> tuple[int, int]:
+    """(lead or message, campaign) of a token. No lead's number is as great as what a message has in its place."""
+    number = int.from_bytes(body[1:], "big")
+    if is_message(number >> 32):
+        return number >> _STREAM_BITS, number & (1 << _STREAM_BITS) - 1
+    return number >> 32, number & 0xFFFFFFFF
 
 
 class ReturnTokens:
@@ -73,9 +97,14 @@ class ReturnTokens:
     def __init__(self, secret_key: str, *previous: str) -> None:
         self._keys = [_derive(secret, b"return", 32) for secret in (secret_key, *previous)]
         self._keyed = blake2b(digest_size=_RETURN_MAC, key=self._keys[0])
+        # a message's number is longer than a lead's: its tokens have a shape of their own, and a key that tells it
+        self._of_messages = [_derive(secret, b"return message", 32) for secret in (secret_key, *previous)]
 
     def token(self, handoff_id: int, lead_id: int) -> str:
         """The token of one email, the same each time."""
+        if is_message(lead_id):
+            named = (handoff_id << _MESSAGE_BITS | lead_id).to_bytes(_RETURN_BODY, "big")
+            return (named + blake2b(named, digest_size=_RETURN_MAC, key=self._of_messages[0]).digest()).hex()
         body = (handoff_id << 48 | lead_id).to_bytes(_RETURN_BODY, "big")
         mac = self._keyed.copy()
         mac.update(body)
@@ -91,6 +120,10 @@ class ReturnTokens:
         for key in self._keys:
             if hmac.compare_digest(blake2b(body, digest_size=_RETURN_MAC, key=key).digest(), claimed):
                 return int.from_bytes(body[:6], "big"), int.from_bytes(body[6:], "big")
+        for key in self._of_messages:
+            if hmac.compare_digest(blake2b(body, digest_size=_RETURN_MAC, key=key).digest(), claimed):
+                number = int.from_bytes(body, "big")
+                return number >> _MESSAGE_BITS, number & (1 << _MESSAGE_BITS) - 1
         return None
 
 
@@ -111,7 +144,8 @@ class TrackingTokens:
         rest, encode = number << 88 | campaign_id, b2a_base64
 
         def token(lead_id: int) -> str:
-            body = (rest | lead_id << 32).to_bytes(_BODY, "big")
+            named = number << 88 | _of_message(lead_id, campaign_id) if is_message(lead_id) else rest | lead_id << 32
+            body = named.to_bytes(_BODY, "big")
             mac = keyed.copy()
             mac.update(body)
             return encode(body + mac.digest(), newline=False).translate(_TO_URL).decode("ascii")
@@ -131,7 +165,7 @@ class TrackingTokens:
             mac = keyed.copy()
             mac.update(body)
             if hmac.compare_digest(mac.digest(), claimed) and number == body[0]:
-                return int.from_bytes(body[1:8], "big"), int.from_bytes(body[8:], "big")
+                return _named(body)
         return None
 
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import orjson
 
+from app.message_ids import is_message
 from cli.sink_behaviour import Behaviour
 from cli.sink_book import Answered, Book
 from cli.sink_webhooks import Webhooks
@@ -228,7 +229,9 @@ def _letters(call: dict[str, Any]) -> list[dict[str, Any]]:
         if type(letter["lead"]) is not int or not 0 < letter["lead"] < 1 << 63:
             raise ValueError("lead")
         letter["to"] + letter["subject"] + letter["html"] + letter["text"]
-        if not letter["headers"]["List-Unsubscribe"].startswith("<http"):
+        offered = letter["headers"].get("List-Unsubscribe")
+        # a message may be what its reader asked for: then it offers none
+        if not (offered.startswith("<http") if offered is not None else is_message(letter["lead"])):
             raise ValueError("List-Unsubscribe")
     return letters
 

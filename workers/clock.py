@@ -80,7 +80,7 @@ TASKS: Final = (
     Task(3600.0, tell_endpoints.tidy, aside=True),
     Task(600.0, answer_once.tidy, aside=True),
 )
-CONNECTIONS: Final = 3 + sum(task.aside for task in TASKS)  # what runs at once waits for no connection of another
+CONNECTIONS: Final = 2 + returns.AT_ONCE + sum(task.aside for task in TASKS)  # what runs at once waits for no connection of another
 
 
 def run(runtime: Runtime, tasks: tuple[Task, ...] = TASKS) -> None:

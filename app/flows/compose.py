@@ -44,14 +44,18 @@ class Composer:
         if tracked and tracking:
             token = tracking.signer(sending.campaign_id)
             self._values = tracked.complete(self._values, token, base_url.rstrip("/"))
-        self._token = signer.unsubscribe_token
+        self._token = signer.message_token if sending.is_stream else signer.unsubscribe_token
 
     def compose(self, leads: Sequence[Addressee]) -> tuple[list[Letter], list[tuple[int, str]]]:
-        """A letter a lead, in order; and (lead, reason) for those whose values broke a limit, who get none."""
+        """A letter a lead, in order; and (lead, reason) for those whose values broke a limit, who get none.
+
+        What readers have asked for themselves offers no way to unsubscribe.
+        """
         letters, unrenderable = [], []
         values, token, base, campaign_id = self._values, self._token, self._base, self.sending.campaign_id
+        offered = not (self.sending.is_stream and self.sending.transactional)
         for lead in leads:
-            url = base + token(lead.id, campaign_id)
+            url = base + token(lead.id, campaign_id) if offered else ""
             try:
                 letters.append(Letter(lead.id, lead.email, values(lead, url), url))
             except Unrenderable as error:

@@ -23,7 +23,7 @@ from app.flows.answers import Answer
 from app.flows.compose import Composer
 from app.flows.frozen import MARGIN, freeze
 from app.mail import Batch, Kind, Letter, Outcome
-from app.models import alert, campaign, event, handoff, limit, outbox, pool, warm_up
+from app.models import alert, campaign, event, handoff, limit, message, outbox, pool, warm_up
 from app.models.campaign import Sending
 from app.models.event import Fact, Source
 from app.models.outbox import Lease, PageLead
@@ -58,6 +58,7 @@ class Page:
             pool_id=sending.pool_id,
             variant=sending.variant,
             run=self.lease.run,
+            message=sending.is_stream,
         )
 
 
@@ -138,6 +139,8 @@ def load(runtime: Runtime, lease: Lease) -> Page:
     """A leased range with its campaign and its leads as they are now."""
     with runtime.db.begin() as conn:
         sending = campaign.load_sending(conn, lease.campaign_id, lease.pool_id, lease.variant)
+        if sending.is_stream:
+            return Page(lease, sending, message.load_page(conn, sending, lease.lead_ids))
         return Page(lease, sending, outbox.load_page(conn, sending.organisation_id, lease.campaign_id, lease.lead_ids))
 
 
@@ -159,6 +162,8 @@ def send(runtime: Runtime, page: Page) -> None:
         return
     answers = _call(runtime, page, composer, handoffs, letters, begun)
     settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, answers)
+    if page.sending.is_stream:  # it has no end
+        return
     try:
         finish.try_finish(runtime, page.sending.campaign_id)
     except DBAPIError:  # the page is settled all the same, and the clock finishes campaigns too

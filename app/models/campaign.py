@@ -24,6 +24,7 @@ MOVES: Final[Mapping[str, Mapping[str, str]]] = {
         "draft": "taken back, or it cannot be started",
         "sending": "its time has come",
         "cancelled": "by a person",
+        "finished": "it repeated, and does no more",
     },
     "sending": {
         "paused": "by a person",
@@ -110,6 +111,19 @@ class Sending:
     provider: str = ""
     track_opens: str = "off"
     track_clicks: str = "off"
+    kind: str = "campaign"  # or "messages": a stream
+    purpose: str = "marketing"  # or "transactional"
+    sender_id: int = 0
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether what it sends are messages, and no leads."""
+        return self.kind == "messages"
+
+    @property
+    def transactional(self) -> bool:
+        """Whether it is what its readers have asked for themselves: they cannot unsubscribe from it."""
+        return self.purpose == "transactional"
 
 
 def get(session: Session, organisation_id: int, campaign_id: int) -> Campaign:

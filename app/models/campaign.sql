@@ -31,20 +31,20 @@ UPDATE campaign
    AND before.state = ANY(CAST(:sources AS text[]))
 RETURNING before.state AS came_from
 
--- Fair between campaigns: fewest leases held for its weight. Only open campaigns are looked at (a partial index), so the
+-- Messages before campaigns; fair between campaigns: fewest leases held for its weight. Only open campaigns are looked at (a partial index), so the
 -- cost does not grow with how many were ever sent. Chance decides between equals, or all workers would meet at one.
 -- A campaign goes through its sender's first pool while that sends, else through the second. A paused pool whose time has
 -- come is offered too, before the other: one batch may try whether its provider is back. One whose limit is used up is not,
 -- nor is one whose warm-up, or that of the sender's domain; nor a campaign whose own rate is, nor that of a paused sender.
 -- name: pick
 WITH waiting AS MATERIALIZED (
-    SELECT campaign.id, campaign.weight, first_pool(sender, false) AS pool_id, second_pool(sender) AS second_pool_id,
+    SELECT campaign.id, campaign.kind, campaign.weight, first_pool(sender, campaign.purpose = 'transactional') AS pool_id, second_pool(sender) AS second_pool_id,
            first.state AS first_state, rate.burst AS rate_burst, warm_up.id IS NOT NULL AS warms, random() AS lot
       FROM campaign
       JOIN sender
         ON sender.id = campaign.sender_id
       JOIN pool AS first
-        ON first.id = first_pool(sender, false)
+        ON first.id = first_pool(sender, campaign.purpose = 'transactional')
       LEFT JOIN campaign_rate AS rate
         ON rate.campaign_id = campaign.id
       LEFT JOIN warm_up
@@ -90,7 +90,8 @@ SELECT waiting.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS pro
                              AND pool_pace.paced_until > now()
                       ))
        )
- ORDER BY (SELECT count(*) FROM outbox WHERE outbox.campaign_id = waiting.id AND outbox.state = 'leased')
+ ORDER BY waiting.kind = 'messages' DESC,
+          (SELECT count(*) FROM outbox WHERE outbox.campaign_id = waiting.id AND outbox.state = 'leased')
           / waiting.weight,
           waiting.lot,
           way.place
@@ -101,7 +102,8 @@ SELECT campaign.id, campaign.organisation_id, campaign.owner_id, campaign.name,
        content.version, content.variant,
        sender.name, sender.address, sender.reply_to,
        pool.id, pool.url, pool.batch, pool.provider,
-       campaign.track_opens, campaign.track_clicks
+       campaign.track_opens, campaign.track_clicks,
+       campaign.kind, campaign.purpose, sender.id
   FROM campaign
   JOIN content
     ON content.campaign_id = campaign.id
@@ -109,7 +111,7 @@ SELECT campaign.id, campaign.organisation_id, campaign.owner_id, campaign.name,
   JOIN sender
     ON sender.id = campaign.sender_id
   JOIN pool
-    ON pool.id = coalesce(CAST(:pool_id AS smallint), first_pool(sender, false))
+    ON pool.id = coalesce(CAST(:pool_id AS smallint), first_pool(sender, campaign.purpose = 'transactional'))
  WHERE campaign.id = :campaign_id
 
 -- name: load_compiled

@@ -17,7 +17,8 @@ from liquid.ast import Node
 from app.errors import Fault, Invalid, Unrenderable
 from app.mail import Content, Parts
 from app.models.field import Fields
-from app.models.template_check import MOST_FAULTS, check, known_paths
+from app.models.template_check import KNOWN_OF_MESSAGES, MOST_FAULTS, check, known_paths
+from app.models.template_data import DATA
 from app.models.template_filters import LONGEST
 from app.models.template_html import Spot, find_spots
 from app.models.template_links import NO_LINKS, Links, Numbering, Target, find_in_html, find_in_text
@@ -66,6 +67,8 @@ class Shared:
         """What a block may name."""
         return {
             "lead": as_mapping(lead),
+            DATA: lead.attributes,
+            "to": lead.email,
             "unsubscribe_url": unsubscribe_url,
             "campaign": {"name": self.campaign},
             "sender": {"name": self.sender},
@@ -143,12 +146,13 @@ class Compiled:
         return cls(parts["subject"], parts["html"], parts["text"], slots, bool(data["unsubscribe"]), links)
 
 
-def compile_content(subject: str, html: str, text: str, fields: Fields) -> Compiled:
+def compile_content(subject: str, html: str, text: str, fields: Fields | None) -> Compiled:
     """Content from its source; an empty `text` is made from the HTML.
 
-    Raises Invalid with a fault for all that is wrong, pointing to "subject", "html" or "text" and naming the line.
+    `fields` None: it is for messages, and may name whatever data they bring. Raises Invalid with a fault for all that
+    is wrong, pointing to "subject", "html" or "text" and naming the line.
     """
-    known = known_paths(fields)
+    known = known_paths(fields) if fields is not None else KNOWN_OF_MESSAGES
     parts = [_Part("subject", LONGEST_SUBJECT, known), _Part("html", LONGEST_BODY, known)]
     faults = [*parts[0].compile(subject), *parts[1].compile(html)]
     parts.append(_Part("text", LONGEST_BODY, known))

@@ -42,6 +42,7 @@ from liquid.expression import Expression
 
 from app.errors import Fault
 from app.models.field import Fields
+from app.models.template_data import DATA, is_data
 from app.models.template_filters import FILTERS, bad_date_format
 from app.models.template_html import Spot
 from app.models.template_liquid import MOST_TURNS, PlacedNode, children, expressions, path_of, walk
@@ -58,7 +59,15 @@ KNOWN: Final[Mapping[str, str]] = {
     "campaign.name": "text",
     "sender.name": "text",
 }
-_ROOTS = frozenset(("lead", "campaign", "sender", "unsubscribe_url", "forloop"))
+# And those that a message's template knows: the addressee, and under `data` whatever the message brings.
+KNOWN_OF_MESSAGES: Final[Mapping[str, str]] = {
+    DATA: "any",
+    "to": "text",
+    "unsubscribe_url": "text",
+    "campaign.name": "text",
+    "sender.name": "text",
+}
+_ROOTS = frozenset(("lead", "campaign", "sender", "unsubscribe_url", "forloop", DATA, "to"))
 _LOOP = {f"forloop.{name}": "number" for name in ("index", "index0", "rindex", "rindex0", "length")}
 _LOOP |= {f"forloop.{name}": "boolean" for name in ("first", "last")}
 _LITERALS: Mapping[type[Expression], str] = {
@@ -135,7 +144,8 @@ class _Checker:
         if name in _ROOTS:
             self._fault(node, f"{name} is taken: choose another name.")
         elif name:
-            kind = "number" if isinstance(node, ForNode) else "any"
+            counts = isinstance(node, ForNode) and isinstance(node.expression.iterable, RangeLiteral)
+            kind = "number" if counts else "any"
             self.scope[name] = kind if self.scope.get(name, kind) == kind else "any"
 
     def _check_node(self, node: Node) -> None:
@@ -154,6 +164,8 @@ class _Checker:
         if node.expression.limit or node.expression.offset or node.expression.cols:
             self._fault(node, "Change the loop's range instead of giving it a limit or an offset.")
         iterable = node.expression.iterable
+        if isinstance(iterable, Path) and DATA in self.known:
+            return  # how often it goes round is counted when it does
         if not isinstance(iterable, RangeLiteral):
             self._fault(node, "A loop goes over a range of numbers only, like (1..5) or (1..lead.stars).")
         elif (turns := _turns(node)) > MOST_TURNS:
@@ -186,7 +198,7 @@ class _Checker:
         name = path_of(path)
         if name is None:
             self._fault(path, "Write a merge field with dots, like lead.first_name.")
-        elif name not in self.scope:
+        elif name not in self.scope and not is_data(name, self.scope):
             by_name = {known.removeprefix("lead."): known for known in islice(self.scope, 500)}
             near = get_close_matches(name.removeprefix("lead.")[:64], by_name, 1)
             hint = f" Did you mean {by_name[near[0]]}?" if near else _hint(name)

@@ -21,6 +21,7 @@ from liquid.builtin.tags.comment_tag import CommentNode
 
 from app.errors import Unrenderable
 from app.mail import Parts
+from app.models.template_data import OWN_PLACES, find_in
 from app.models.template_filters import FILTERS, LONGEST, Scalar, text_of
 from app.models.template_html import Spot
 from app.models.template_liquid import (
@@ -205,6 +206,9 @@ def _start(source: Source, node: Node) -> int:
 def field_fill(slot: FieldSlot, shared: Mapping[str, str]) -> Fill:
     """(lead, unsubscribe URL) -> the slot's string. `shared` holds what is the same for every lead, by path; under
     `unsubscribe_url` it has what every such address begins with."""
+    if slot.place in OWN_PLACES:
+        take_own = OWN_PLACES[slot.place]
+        return lambda lead, url: take_own(lead.attributes)
     write, filters = PLACES[slot.place], [(FILTERS[name].apply, given) for name, given in slot.filters]
     if slot.path == "unsubscribe_url":
         # a token's letters need no escaping anywhere: where the beginning needs none either, nothing is to be done
@@ -213,8 +217,8 @@ def field_fill(slot: FieldSlot, shared: Mapping[str, str]) -> Fill:
     if slot.path in shared:
         shown = write(_filtered(shared[slot.path], filters))
         return lambda lead, url: shown
-    name = slot.path.removeprefix("lead.")
-    take = _COLUMNS.get(name)
+    name = slot.path.partition(".")[2]
+    take = _COLUMNS.get(slot.path) or (find_in(name) if "." in name else None)
     match slot.filters:
         case () if take is None:
             return _attribute(name, write)
@@ -230,8 +234,9 @@ def _url(lead: Addressee, url: str) -> str:
 
 # A lead's own columns; anything else is an attribute.
 _COLUMNS: Final[Mapping[str, Callable[[Addressee], object]]] = {
-    "email": lambda lead: lead.email,
-    "time_zone": lambda lead: lead.time_zone,
+    "lead.email": lambda lead: lead.email,
+    "lead.time_zone": lambda lead: lead.time_zone,
+    "to": lambda lead: lead.email,
 }
 
 
@@ -328,7 +333,7 @@ def _lead_fields(slot: BlockSlot, nodes: list[Node]) -> tuple[str, ...] | None:
         for expression in expressions(node):
             if isinstance(expression, Path):
                 root, _, field = (path_of(expression) or "").partition(".")
-                if root in ("", "unsubscribe_url") or (root == "lead" and field in ("", "email")):
+                if root in ("", "unsubscribe_url", "data", "to") or (root == "lead" and field in ("", "email")):
                     return None  # an index, or something that no two leads share
                 if root == "lead":
                     fields.add(field)

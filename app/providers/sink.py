@@ -31,6 +31,7 @@ from app.providers import standard
 from app.providers.address import Address, certificates, count, read_address, tls_context
 from app.providers.halving import halve
 from app.providers.http import Http, taken
+from app.providers.ids import unsubscribe_headers
 from app.providers.refusal import making_sense
 from app.providers.unread import unread
 
@@ -138,10 +139,7 @@ def write_call(batch: Batch) -> bytes:
             "subject": subject(letter.values),
             "html": html(letter.values),
             "text": text(letter.values),
-            "headers": {
-                "List-Unsubscribe": f"<{letter.unsubscribe_url}>",
-                "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
-            },
+            "headers": unsubscribe_headers(letter),
         }
         for letter in batch.letters
     ]

@@ -1,0 +1,219 @@
+"""Messages: accepting what programs ask for, saying what became of it, and taking it back before it left.
+
+Who calls owns the transaction: what a program is answered and what is kept for it are committed together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from app.errors import Conflict, Fault, Invalid, NotFound
+from app.flows.read_messages import Asked, NewMessage
+from app.flows.read_messages import read as read_asked
+from app.mail import Kind
+from app.message_ids import from_public, id_of, to_public
+from app.models import event, lead, message, stream
+from app.models.event import Fact, Source
+from app.models.message import MessageEvent, Row, Slip, Stored
+from app.models.template_data import OWN_CONTENT
+
+__all__ = ["Accepted", "MessageStatus", "NewMessage", "Step", "accept", "cancel", "find_page", "read"]
+
+# As many that are due now are a range at once. Fewer wait, for a moment, in the queue of what is due: whoever hears the
+# bell cuts them together with all others of that moment. A range of one costs a worker as much as a range of hundreds.
+ENOUGH: Final = 50
+
+# What a message is by now, the word of the first of these kinds that it has; "queued" where it has none.
+STATES: Final = (
+    Kind.CANCELLED,
+    Kind.SKIPPED,
+    Kind.REFUSED,
+    Kind.COMPLAINED,
+    Kind.BOUNCED,
+    Kind.DELIVERED,
+    Kind.FAILED,
+    Kind.SENT,
+    Kind.UNKNOWN,
+)
+SCHEDULED: Final = "scheduled"
+QUEUED: Final = "queued"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The messages' ids, in the order asked. `due_now`: some may go at once, so ring "send" after the commit."""
+
+    ids: list[str]
+    due_now: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that happened to a message; `machine`: opened or clicked by a program, as far as can be told."""
+
+    at: datetime
+    kind: str
+    reason: str | None
+    url: str | None
+    machine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStatus:
+    """A message and what became of it.
+
+    `state`: scheduled, queued (its time has come), sent, delivered, bounced, complained, refused, failed, skipped,
+    unknown, cancelled. `events` are in time's order.
+    """
+
+    id: str
+    to: str
+    template: str | None
+    sender: str
+    state: str
+    created_at: datetime
+    send_at: datetime
+    metadata: Mapping[str, Any] | None
+    events: Sequence[Step] = ()
+
+
+def accept(conn: Connection, organisation_id: int, user_id: int, messages: Sequence[NewMessage]) -> Accepted:
+    """Keep messages, all or none. `user_id` answers for streams that are opened for them.
+
+    Raises Invalid naming every field that is wrong: "0.to", "17.template".
+    """
+    now, numbers = message.take_numbers(conn, len(messages))
+    asked = read_asked(conn, organisation_id, messages, now)
+    streams = stream.find_or_open(conn, organisation_id, user_id, {each.kind for each in asked}, OWN_CONTENT)
+    domains = lead.number_domains(conn, {each.domain for each in asked})
+    rows = [
+        _row(each, number, organisation_id, streams[each.kind], domains[each.domain], now)
+        for each, number in zip(asked, numbers, strict=True)
+    ]
+    ids, new = _without_repeats(conn, organisation_id, asked, rows)
+    if new:
+        message.append(conn, new)
+    return Accepted([to_public(each) for each in ids], due_now=_queue(conn, new, now))
+
+
+def _row(asked: Asked, number: int, organisation_id: int, campaign_id: int, domain_id: int, now: datetime) -> Row:
+    due_at = now if asked.send_at is None else max(asked.send_at, now)
+    message_id = id_of(due_at, number)
+    return Row(message_id, due_at, organisation_id, campaign_id, domain_id, asked.email, asked.data, asked.metadata)
+
+
+def _without_repeats(
+    conn: Connection, organisation_id: int, asked: Sequence[Asked], rows: Sequence[Row]
+) -> tuple[list[int], list[Row]]:
+    """Each message's id, and those that are new: the key of a repeat stands for the message that had it first."""
+    keys: dict[str, tuple[str, int]] = {}
+    for each, row in zip(asked, rows, strict=True):
+        if each.key is not None:
+            keys.setdefault(each.key, (each.digest, row.id))
+    known = message.add_keys(conn, organisation_id, keys)
+    ids, new, faults = [], [], []
+    for place, (each, row) in enumerate(zip(asked, rows, strict=True)):
+        digest, message_id = known[each.key] if each.key is not None else (each.digest, row.id)
+        if digest != each.digest:
+            said = "Another message was asked for under this key: a key stands for one message."
+            faults.append(Fault(f"{place}.idempotency_key", said))
+        ids.append(message_id)
+        if message_id == row.id:
+            new.append(row)
+    if faults:
+        raise Invalid(faults)
+    return ids, new
+
+
+def _queue(conn: Connection, rows: Sequence[Row], now: datetime) -> bool:
+    """Range by stream what is due now, and let the rest wait; whether any of it is due now."""
+    together: defaultdict[tuple[int, datetime], list[int]] = defaultdict(list)
+    for row in rows:
+        together[row.campaign_id, row.due_at].append(row.id)
+    slips = []
+    for (campaign_id, due_at), message_ids in together.items():
+        message_ids.sort()
+        if due_at <= now and len(message_ids) >= ENOUGH:
+            message.cut_now(conn, campaign_id, message_ids)
+        else:
+            slips.append(Slip(due_at, campaign_id, message_ids))
+    if slips:
+        message.wait(conn, slips)
+    return any(due_at <= now for _, due_at in together)
+
+
+def read(conn: Connection, organisation_id: int, public_id: str) -> MessageStatus:
+    """What became of a message, with all that happened to it. Raises NotFound."""
+    stored = _find(conn, organisation_id, public_id)
+    return _describe(conn, [stored])[0]
+
+
+def find_page(
+    conn: Connection,
+    organisation_id: int,
+    *,
+    before: str | None = None,
+    campaign_ids: Sequence[int] | None = None,
+    limit: int = 50,
+) -> list[MessageStatus]:
+    """Messages, those due latest first: at most `limit` behind the id `before`; of all streams or of these.
+
+    Raises Invalid ("before") for an id that is none.
+    """
+    after = None
+    if before is not None and (after := from_public(before)) is None:
+        raise Invalid.one("before", "This is no id of a message.")
+    stored = message.find_page(conn, organisation_id, before=after, campaign_ids=campaign_ids, limit=limit)
+    return _describe(conn, stored)
+
+
+def cancel(conn: Connection, organisation_id: int, public_id: str) -> None:
+    """Take a message back before its time has come. Raises NotFound, or Conflict where it is on its way or gone."""
+    stored = _find(conn, organisation_id, public_id)
+    if not message.take_out(conn, stored):
+        raise Conflict(f"The message is {read(conn, organisation_id, public_id).state}: it can no longer be cancelled.")
+    found = message.find_source(conn, organisation_id, stored.id)
+    source = Source(found.organisation_id, found.owner_id, stored.campaign_id, found.pool_id, message=True)
+    event.append(conn, source, [Fact(stored.id, found.domain_id, Kind.CANCELLED)])
+
+
+def _find(conn: Connection, organisation_id: int, public_id: str) -> Stored:
+    message_id = from_public(public_id)
+    stored = None if message_id is None else message.find(conn, organisation_id, message_id)
+    if stored is None:
+        raise NotFound("There is no such message.")
+    return stored
+
+
+def _describe(conn: Connection, stored: Sequence[Stored]) -> list[MessageStatus]:
+    waiting = message.find_waiting(conn, stored)
+    events = message.find_events(conn, stored)
+    now = message.take_numbers(conn, 0).now
+    return [_status(each, events.get(each.id, []), waiting=each.id in waiting and each.due_at > now) for each in stored]
+
+
+def _status(stored: Stored, events: Sequence[MessageEvent], *, waiting: bool) -> MessageStatus:
+    return MessageStatus(
+        id=to_public(stored.id),
+        to=stored.email,
+        template=stored.template,
+        sender=stored.sender,
+        state=SCHEDULED if waiting else _state(events),
+        created_at=stored.created_at,
+        send_at=stored.due_at,
+        metadata=stored.metadata,
+        events=[Step(each.time, each.kind, each.reason, each.url, each.machine) for each in events if each.weight > 0],
+    )
+
+
+def _state(events: Sequence[MessageEvent]) -> str:
+    sums: Counter[str] = Counter()
+    for each in events:
+        sums[each.kind] += each.weight
+    return next((kind.value for kind in STATES if sums[kind.value] > 0), QUEUED)

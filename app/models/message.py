@@ -1,0 +1,276 @@
+"""Messages: emails asked for one by one. A store that is only added to, and what of it waits for its time.
+
+Who asks for a thousand at once for the same time makes one row of `message_due`, a slip. When it is due, slips are cut
+into ranges of the messages' stream, and from there on a message goes the way of a lead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import orjson
+from sqlalchemy import Connection
+
+from app.db import Statements, array, copy, fetch
+from app.message_ids import LONGEST_ID
+from app.models.campaign import Sending
+from app.models.outbox import PageLead
+
+SQL = Statements("message")
+TARGET: Final = "message (id, due_at, organisation_id, campaign_id, domain_id, email, data, metadata)"
+SLIPS: Final = "message_due (due_at, first_id, campaign_id, size, message_ids)"
+MOST: Final = 500_000  # messages that are cut in one transaction
+RANGE: Final = 5_000  # messages in a range
+
+
+class Numbers(NamedTuple):
+    """So many numbers for ids, and the database's time."""
+
+    now: datetime
+    numbers: list[int]
+
+
+class Row(NamedTuple):
+    """A message as it is stored; `data` and `metadata` are JSON, `metadata` may be None."""
+
+    id: int
+    due_at: datetime
+    organisation_id: int
+    campaign_id: int
+    domain_id: int
+    email: str
+    data: bytes
+    metadata: bytes | None
+
+
+class Slip(NamedTuple):
+    """Messages of a stream that are due at the same time, in order of their ids."""
+
+    due_at: datetime
+    campaign_id: int
+    message_ids: Sequence[int]
+
+
+class Due(NamedTuple):
+    """What is due, as far as one go may take it."""
+
+    slips: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message as it was asked for. `template` is None where it brought its own content, `sender` an address."""
+
+    id: int
+    email: str
+    created_at: datetime
+    due_at: datetime
+    campaign_id: int
+    metadata: Mapping[str, Any] | None
+    template: str | None
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEvent:
+    """Something that happened to a message; a `weight` of -1 takes an earlier one of its kind back."""
+
+    message_id: int
+    time: datetime
+    kind: str
+    machine: bool
+    weight: int
+    url: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a message belongs, for an event of it."""
+
+    organisation_id: int
+    owner_id: int
+    pool_id: int
+    domain_id: int
+
+
+# -- Accepting ---------------------------------------------------------------------------------------------------------
+
+
+def take_numbers(conn: Connection, count: int) -> Numbers:
+    """Numbers that no other message has; they may be lost again."""
+    row = conn.execute(SQL.take_numbers, {"count": count}).one()
+    return Numbers(row.now, list(row.numbers))
+
+
+def append(conn: Connection, rows: Iterable[Row]) -> None:
+    """Add messages to the store, by COPY. Addresses are what `read_address` gave."""
+    lines = [
+        b"%d\t%b\t%d\t%d\t%d\t%b\t%b\t%b\n"
+        % (
+            row.id,
+            row.due_at.isoformat().encode(),
+            row.organisation_id,
+            row.campaign_id,
+            row.domain_id,
+            _escaped(row.email.encode()),
+            _escaped(row.data),
+            b"\\N" if row.metadata is None else _escaped(row.metadata),
+        )
+        for row in rows
+    ]
+    copy(conn, TARGET, [b"".join(lines)])
+
+
+def _escaped(written: bytes) -> bytes:
+    """JSON of orjson's and addresses hold no tab and no line break: only backslashes mean something to COPY."""
+    return written.replace(b"\\", b"\\\\")
+
+
+def wait(conn: Connection, slips: Sequence[Slip]) -> None:
+    """Let messages wait for their time."""
+    lines = [
+        f"{slip.due_at.isoformat()}\t{slip.message_ids[0]}\t{slip.campaign_id}\t{len(slip.message_ids)}"
+        f"\t{array(slip.message_ids)}\n"
+        for slip in slips
+    ]
+    copy(conn, SLIPS, ["".join(lines)])
+
+
+def cut_now(conn: Connection, campaign_id: int, message_ids: Sequence[int]) -> None:
+    """Make a range of messages of a stream that are due now, in order of their ids."""
+    conn.execute(SQL.cut_now, {"campaign_id": campaign_id, "message_ids": array(message_ids)})
+
+
+def add_keys(conn: Connection, organisation_id: int, keys: Mapping[str, tuple[str, int]]) -> dict[str, tuple[str, int]]:
+    """Keep key -> (digest, message) where the key is new, digests in hexadecimal; what each key has now.
+
+    Waits for a transaction under way that brings the same ones.
+    """
+    if not keys:
+        return {}
+    written = "{" + ",".join(keys) + "}"
+    values = {
+        "organisation_id": organisation_id,
+        "keys": written,
+        "digests": "{" + ",".join(digest for digest, _ in keys.values()) + "}",
+        "message_ids": array(message_id for _, message_id in keys.values()),
+    }
+    conn.execute(SQL.add_keys, values)
+    rows = conn.execute(SQL.find_keys, {"organisation_id": organisation_id, "keys": written})
+    return {row.key.hex: (row.digest.hex, row.message_id) for row in rows}
+
+
+# -- Cutting -----------------------------------------------------------------------------------------------------------
+
+
+def find_due(conn: Connection, most: int = MOST) -> Due:
+    """How much is due, in up to `most` slips."""
+    return Due(*conn.execute(SQL.find_due, {"most": most}).one())
+
+
+def cut(conn: Connection, slips: int, size: int = RANGE) -> int:
+    """Cut the oldest due slips, up to so many, into ranges of `size`; the number of messages.
+
+    Any number of processes may do it at once: each takes what no other has.
+    """
+    return int(conn.execute(SQL.cut, {"slips": slips, "size": size}).scalar_one())
+
+
+# -- Sending -----------------------------------------------------------------------------------------------------------
+
+
+def load_page(conn: Connection, sending: Sending, message_ids: Sequence[int]) -> list[PageLead]:
+    """The messages of a stream's page as leads, in the order asked; one that was dropped since has skip "erased".
+
+    `attributes` is what the message brings. Of a transactional one an unsubscribed address is not left out.
+    """
+    values = {
+        "organisation_id": sending.organisation_id,
+        "sender_id": sending.sender_id,
+        "transactional": sending.transactional,
+        "first": min(message_ids),
+        "last": max(message_ids),
+        "message_ids": array(message_ids),
+    }
+    found = {row[0]: PageLead._make(row) for row in fetch(conn, SQL.load_page, values, prepare=False)}
+    return [found.get(each) or PageLead(each, "", 0, None, {}, "erased") for each in message_ids]
+
+
+# -- Looking -----------------------------------------------------------------------------------------------------------
+
+
+def find(conn: Connection, organisation_id: int, message_id: int) -> Stored | None:
+    """One message; None where there is none, or it is another organisation's."""
+    row = conn.execute(SQL.find, {"organisation_id": organisation_id, "message_id": message_id}).one_or_none()
+    return None if row is None else Stored(**row._mapping)
+
+
+def find_page(
+    conn: Connection,
+    organisation_id: int,
+    *,
+    before: int | None = None,
+    campaign_ids: Sequence[int] | None = None,
+    limit: int = 50,
+) -> list[Stored]:
+    """Messages, those due latest first, at most `limit` below the id `before`; of all streams, or of these."""
+    values = {
+        "organisation_id": organisation_id,
+        "before": before or LONGEST_ID,
+        "campaign_ids": None if campaign_ids is None else list(campaign_ids),
+        "limit": limit,
+    }
+    return [Stored(**row._mapping) for row in conn.execute(SQL.find_page, values)]
+
+
+def find_waiting(conn: Connection, stored: Sequence[Stored]) -> set[int]:
+    """Those of some messages that wait for their time."""
+    values = {
+        "message_ids": [each.id for each in stored],
+        "campaign_ids": [each.campaign_id for each in stored],
+        "due_at": [each.due_at for each in stored],
+    }
+    return set(conn.execute(SQL.find_waiting, values).scalars()) if stored else set()
+
+
+def find_events(conn: Connection, stored: Sequence[Stored]) -> dict[int, list[MessageEvent]]:
+    """message -> what happened to it, in time's order; of some messages."""
+    if not stored:
+        return {}
+    values = {
+        "campaign_ids": array({each.campaign_id for each in stored}),
+        "message_ids": array(each.id for each in stored),
+        "since": min(each.created_at for each in stored),
+    }
+    found: dict[int, list[MessageEvent]] = {}
+    for message_id, time, kind, machine, weight, url, reason in fetch(conn, SQL.find_events, values, prepare=False):
+        event = MessageEvent(message_id, time, kind, machine, weight, url, reason)
+        found.setdefault(message_id, []).append(event)
+    return found
+
+
+# -- Taking out --------------------------------------------------------------------------------------------------------
+
+
+def take_out(conn: Connection, stored: Stored) -> bool:
+    """Let a message wait no longer; False where it was cut into a range, or taken out, already."""
+    values = {"due_at": stored.due_at, "campaign_id": stored.campaign_id, "message_id": stored.id}
+    if conn.execute(SQL.leave_slip, values).first() is not None:
+        return True
+    return conn.execute(SQL.end_slip, values).first() is not None
+
+
+def find_source(conn: Connection, organisation_id: int, message_id: int) -> Source:
+    """What an event of a message belongs to."""
+    return Source(*conn.execute(SQL.find_source, {"organisation_id": organisation_id, "message_id": message_id}).one())
+
+
+def to_json(value: object) -> bytes:
+    """JSON as it is stored. Raises TypeError (orjson's) for what is none: numbers beyond 64 bits, broken characters."""
+    written: bytes = orjson.dumps(value)
+    return written

@@ -1,0 +1,68 @@
+"""Streams: what messages are sent as. Each is a campaign of its own kind, always sending, one a template and sender."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import Connection
+
+from app.db import Statements, array
+
+SQL = Statements("stream")
+OWN: Final = 0  # the template of messages that bring their own subject and body
+
+
+class Kind(NamedTuple):
+    """What tells streams of an organisation apart."""
+
+    template_id: int
+    sender_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template as whoever asks for a message names it; `sender_id` is of messages that name none."""
+
+    id: int
+    sender_id: int | None
+
+
+def find_templates(conn: Connection, organisation_id: int, names: Collection[str]) -> dict[str, Template]:
+    """name in small letters -> template, of those that there are."""
+    values = {"organisation_id": organisation_id, "names": sorted({name.lower() for name in names})}
+    return {row.name: Template(row.id, row.sender_id) for row in conn.execute(SQL.find_templates, values)}
+
+
+def find_senders(conn: Connection, organisation_id: int) -> list[tuple[int, str]]:
+    """(sender, address in small letters) of all of them, the oldest first."""
+    return [(row.id, row.address) for row in conn.execute(SQL.find_senders, {"organisation_id": organisation_id})]
+
+
+def find_or_open(
+    conn: Connection, organisation_id: int, owner_id: int, wanted: Collection[Kind], own: Mapping[str, Any]
+) -> dict[Kind, int]:
+    """The streams that are wanted, each with its campaign; those that there are none of yet are opened.
+
+    `own` is the compiled content of streams without a template.
+    """
+    found = _find(conn, organisation_id, wanted)
+    if len(found) < len(set(wanted)):
+        conn.execute(SQL.lock, {"organisation_id": organisation_id})
+        found = _find(conn, organisation_id, wanted)
+        for kind in sorted(set(wanted) - found.keys()):
+            values = {"organisation_id": organisation_id, "owner_id": owner_id, "own": Jsonb(own)} | kind._asdict()
+            found[kind] = int(conn.execute(SQL.open, values).scalar_one())
+    return found
+
+
+def _find(conn: Connection, organisation_id: int, wanted: Collection[Kind]) -> dict[Kind, int]:
+    kinds = sorted(set(wanted))
+    values = {
+        "organisation_id": organisation_id,
+        "template_ids": array(kind.template_id for kind in kinds),
+        "sender_ids": array(kind.sender_id for kind in kinds),
+    }
+    return {Kind(row.template_id, row.sender_id): row.campaign_id for row in conn.execute(SQL.find, values)}

@@ -1,0 +1,62 @@
+-- Streams: campaigns of kind 'messages', one for each template and sender. Template 0: messages with content of their own.
+
+-- name: find_templates
+SELECT id, lower(name) AS name, sender_id
+  FROM message_template
+ WHERE organisation_id = :organisation_id
+   AND deleted_at IS NULL
+   AND lower(name) = ANY(CAST(:names AS text[]))
+
+-- name: find_senders
+SELECT id, lower(address) AS address
+  FROM sender
+ WHERE organisation_id = :organisation_id
+ ORDER BY id
+
+-- name: find
+SELECT stream.template_id, stream.sender_id, stream.campaign_id
+  FROM stream
+  JOIN unnest(CAST(:template_ids AS integer[]), CAST(:sender_ids AS integer[])) AS wanted (template_id, sender_id)
+    ON wanted.template_id = stream.template_id
+   AND wanted.sender_id = stream.sender_id
+ WHERE stream.organisation_id = :organisation_id
+
+-- Of two that open the same one the second waits here, and then finds it.
+-- name: lock
+SELECT pg_advisory_xact_lock(7203214, :organisation_id)
+
+-- Its state, run and launch are those of a campaign that sends; what it says is its template's from here on.
+-- name: open
+WITH opened AS (
+    INSERT INTO campaign (
+        organisation_id, owner_id, sender_id, name, kind, purpose, state, run, launched_at, track_opens, track_clicks
+    )
+    SELECT :organisation_id, :owner_id, :sender_id, template.name, 'messages', template.purpose, 'sending', 1, now(),
+           template.track_opens, template.track_clicks
+      FROM (
+               SELECT name, purpose, track_opens, track_clicks FROM message_template WHERE id = :template_id
+                UNION ALL
+               SELECT 'Messages with their own content', 'transactional', 'off', 'off' WHERE :template_id = 0
+           ) AS template
+    RETURNING id
+), content AS (
+    INSERT INTO content (campaign_id, version, subject, html, text, compiled)
+    SELECT opened.id, template.version, template.subject, template.html, template.text, template.compiled
+      FROM opened
+     CROSS JOIN (
+               SELECT version, subject, html, text, compiled FROM message_template WHERE id = :template_id
+                UNION ALL
+               SELECT 1, '', '', '', CAST(:own AS jsonb) WHERE :template_id = 0
+           ) AS template
+), link AS (
+    INSERT INTO link (campaign_id, position, url, variants)
+    SELECT opened.id, each.position, each.url, each.linked
+      FROM opened
+      JOIN message_template AS template
+        ON template.id = :template_id
+     CROSS JOIN LATERAL unnest(template.urls, template.linked) WITH ORDINALITY AS each (url, linked, position)
+)
+INSERT INTO stream (organisation_id, template_id, sender_id, campaign_id)
+SELECT :organisation_id, :template_id, :sender_id, id
+  FROM opened
+RETURNING campaign_id
