@@ -32,6 +32,7 @@ from web.suppressions import blueprint as suppressions
 from web.tracking import Tracking
 from web.unknowns import blueprint as unknowns
 from web.unsubscribe import blueprint as unsubscribe
+from web.variants import blueprint as variants
 from web.webhooks import blueprint as webhooks
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ BLUEPRINTS = (
     suppressions,
     unknowns,
     unsubscribe,
+    variants,
     webhooks,
 )
 BODY_LIMIT = 4 * 1024 * 1024  # bytes of a request: a campaign of 1 MB, percent-encoded; the upload of leads has its own

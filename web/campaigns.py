@@ -12,10 +12,12 @@ from app.errors import Conflict, Fault, Invalid
 from app.flows import edit_campaign, edit_variants, launch, steer
 from app.flows.launch import LaunchCheck
 from app.flows.preview import Preview, preview
-from app.models import campaign, campaign_list, report, track
+from app.flows.variant_words import told_apart
+from app.models import campaign, campaign_list, report, track, variant
 from app.models.campaign import Content
 from app.models.campaign_list import Line
 from app.models.field import load_fields
+from app.models.variant import Standing
 from web.campaign_forms import POLICIES, TRACKING, CampaignForm, fresh, merge_fields, written
 from web.campaign_pace import read_pace
 from web.context import me, runtime
@@ -125,6 +127,7 @@ def show(campaign_id: int) -> str:
         "campaigns/show.html",
         each=line,
         pace=read_pace(line),
+        test=_test(line),
         zone=last_zone(),
         policies=POLICIES,
         tracking=TRACKING,
@@ -137,7 +140,7 @@ def progress(campaign_id: int) -> Response | str:
     line = _find(campaign_id)
     if line.state != request.args.get("state", line.state) or ("state" in request.args and not line.moves):
         return Response(headers={"HX-Refresh": "true"})  # the whole page has other things to show and to press
-    return render_template("campaigns/_progress.html", each=line, pace=read_pace(line))
+    return render_template("campaigns/_progress.html", each=line, pace=read_pace(line), test=_test(line))
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/facts")
@@ -185,6 +188,11 @@ def _find(campaign_id: int) -> Line:
         return campaign_list.find(conn, me().organisation_id, campaign_id)
 
 
+def _test(line: Line) -> Standing | None:
+    with runtime().db.begin() as conn:
+        return variant.find(conn, line.id)
+
+
 def _facts(line: Line) -> dict[str, object]:
     """What reports know of a campaign; nothing is asked of one that was never launched."""
     if line.launched_at is None:
@@ -227,9 +235,12 @@ def _saved(form: CampaignForm, campaign_id: int) -> AnyResponse:
 
 
 def _checklist(line: Line, found: LaunchCheck | None, faults: tuple[Fault, ...] = ()) -> str:
+    test = _test(line)
     return render_template(
         "campaigns/launch.html",
         each=line,
+        test=test,
+        apart=told_apart(found.audience, test.share, test.variants) if found and test else None,
         check=found,
         faults=faults or (found.faults if found else ()),
         first=_first(line.id),

@@ -35,7 +35,7 @@ class Room:
 
 
 ROOMS = (
-    Room("Campaigns", "campaigns.index", "campaign", under=("previews", "recipients", "unknowns")),
+    Room("Campaigns", "campaigns.index", "campaign", under=("previews", "recipients", "unknowns", "variants")),
     Room("Leads", "leads.index", "lead"),
     Room("Imports", "imports.index", "import"),
     Room("Suppressions", "suppressions.index", "stop"),

@@ -69,7 +69,7 @@ def read_variants(form: Form) -> tuple[list[Parts], TestDraft]:
 
 def _bounded(number: int | None) -> int:
     """So that no span overflows; whatever is out of bounds is refused by the flow."""
-    return max(-1, min(number if number is not None else -1, 10_000))
+    return max(-1, min(number if number is not None else -1, 1_000_000))
 
 
 def written_variants(variants: Sequence[Parts], test: TestDraft) -> dict[str, object]:

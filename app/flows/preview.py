@@ -30,14 +30,18 @@ class Preview:
     next: int | None
 
 
-def preview(runtime: Runtime, organisation_id: int, campaign_id: int, lead_id: int | None = None) -> Preview:
+def preview(
+    runtime: Runtime, organisation_id: int, campaign_id: int, lead_id: int | None = None, variant: int = 0
+) -> Preview:
     """The email of a lead; without one, of somebody in the audience. The unsubscribe address in it unsubscribes nobody.
 
     Raises NotFound, or Conflict while there is no content, or nobody to show it for.
     """
     with runtime.db.session() as session:
         found = campaign.get(session, organisation_id, campaign_id)
-        content = session.get(Content, (campaign_id, 0))
+        content = session.get(Content, (campaign_id, variant))
+        if content is None and variant:
+            raise NotFound("The campaign has no such variant.")
         if content is None or content.compiled is None:
             raise Conflict("There is nothing to see yet: write a subject and the HTML, then save.")
         view = _somebody(session, found) if lead_id is None else _lead(session, organisation_id, lead_id)

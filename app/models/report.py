@@ -161,6 +161,12 @@ def sum_campaign_pools(conn: Connection, organisation_id: int, campaign_id: int)
     return _greatest(_named(sums, _names(conn, SQL.name_pools, sums, organisation_id=organisation_id)))
 
 
+def sum_campaign_variants(conn: Connection, organisation_id: int, campaign_id: int) -> dict[int, Figures]:
+    """variant -> figures; -1 are those who waited for the winner of a test when the campaign was cancelled."""
+    values = {"organisation_id": organisation_id, "campaign_id": campaign_id}
+    return _fold(conn.execute(SQL.sum_variants_of_campaign, values), lambda row: int(row.variant))
+
+
 def sum_links(conn: Connection, organisation_id: int, campaign_id: int) -> list[Named]:
     """A campaign's links and who clicked them, the most clicked first."""
     values = {"organisation_id": organisation_id, "campaign_id": campaign_id}

@@ -120,6 +120,13 @@ WHERE organisation_id = :organisation_id
   AND campaign_id = :campaign_id
 GROUP BY pool_id, kind, machine
 
+-- name: sum_variants_of_campaign
+SELECT variant, kind, machine, sum(total) AS total
+FROM brief_day
+WHERE organisation_id = :organisation_id
+  AND campaign_id = :campaign_id
+GROUP BY variant, kind, machine
+
 -- name: sum_links
 -- Clicks by people and by machines, by the link's place in the email.
 SELECT link_id, kind, machine, sum(total) AS total
