@@ -22,6 +22,7 @@ from web.endpoints import blueprint as endpoints
 from web.health import blueprint as health
 from web.imports import blueprint as imports
 from web.leads import blueprint as leads
+from web.mailboxes import blueprint as mailboxes
 from web.pools import blueprint as pools
 from web.previews import blueprint as previews
 from web.recipients import blueprint as recipients
@@ -52,6 +53,7 @@ BLUEPRINTS = (
     health,
     imports,
     leads,
+    mailboxes,
     pools,
     segments,
     senders,

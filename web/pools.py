@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response
 
 from app.errors import Conflict, Invalid, NotFound
 from app.flows import pools, try_pool
-from app.models import connection, limit, sender, unread, webhook
+from app.models import connection, limit, mailbox, sender, unread, webhook
 from app.models.receiver import RECEIVERS
 from app.models.sender import PoolLine
 from app.providers import WEBHOOKS
@@ -165,6 +165,11 @@ def _limits(pool: PoolLine, rows: list[pool_limits.Row]) -> str:
     return render_template("pools/limits.html", pool=pool, rows=rows, receivers=RECEIVERS.values(), lines=lines)
 
 
+def find_pool(pool_id: int) -> PoolLine:
+    """The pool of one's organisation; raises NotFound."""
+    return _line(pool_id)[0]
+
+
 def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
     pool, door = _line(pool_id)
     senders = _offer(test, pool_id)
@@ -175,6 +180,7 @@ def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
         left = {each.receiver: each.left for each in limit.find_left(conn, pool_id)}
         connected = connection.count_open(conn, pool_id)
         unread_types = unread.find_unread(conn, pool_id)
+        box = mailbox.find_line(conn, pool_id)
     return render_template(
         "pools/show.html",
         pool=pool,
@@ -186,6 +192,7 @@ def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
         lines=pools.find_lines(runtime(), me().organisation_id, pool_id),
         connected=connected,
         unread_types=unread_types,
+        box=box,
         name_of=limit.name_of,
         secret=secret,
         test=test,

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import islice
 from typing import Final
 
-from app.errors import Invalid, NotFound, ProviderError
+from app.errors import ConfigError, Invalid, NotFound, ProviderError, ProviderRefusesUs
 from app.models import mailbox, webhook
 from app.models.mailbox import Box, Taken
 from app.providers.address import shown
@@ -22,6 +23,7 @@ from app.runtime import Runtime
 log = logging.getLogger(__name__)
 
 TOGETHER: Final = 100  # messages that are committed together
+AT_ONCE: Final = 4  # mailboxes that are read side by side
 DEADLINE: Final = 120.0  # seconds for one look into a mailbox: what is left is for the next
 
 
@@ -98,18 +100,36 @@ def find_pool(runtime: Runtime, name: str) -> int:
 
 
 def read_due(runtime: Runtime) -> int:
-    """Read the mailboxes that are due; how many messages came out of them. One that fails is tried again later."""
+    """Read the mailboxes that are due; how many messages came out of them. One that fails is tried again later.
+
+    Some side by side: a server that answers nothing holds up no other pool's.
+    """
+    first = _claim(runtime)
+    if first is None:
+        return 0
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="mailbox") as readers:
+        others = [readers.submit(_read_in_turn, runtime, None) for _ in range(AT_ONCE - 1)]
+        return _read_in_turn(runtime, first) + sum(other.result() for other in others)
+
+
+def _read_in_turn(runtime: Runtime, box: Box | None) -> int:
+    """Read one mailbox after the other, this one first, until none is due."""
     total = 0
-    while not runtime.stopping.is_set():
-        with runtime.db.begin() as conn:
-            box = mailbox.claim(conn)
-        if box is None:
-            break
+    box = box or _claim(runtime)
+    while box is not None:
         try:
             total += read_box(runtime, box).total
         except ProviderError as error:
             log.warning("the mailbox of pool %s cannot be read: %s", box.pool_id, error)
+        box = _claim(runtime)
     return total
+
+
+def _claim(runtime: Runtime) -> Box | None:
+    if runtime.stopping.is_set():
+        return None
+    with runtime.db.begin() as conn:
+        return mailbox.claim(conn)
 
 
 def read_one(runtime: Runtime, pool_id: int) -> Taken:
@@ -125,14 +145,24 @@ def read_box(runtime: Runtime, box: Box) -> Taken:
     """Read a mailbox until it is empty or the time is over; messages are let go after what they say was committed."""
     taken = Taken()
     try:
-        with open_mailbox(runtime.vault.decrypt(box.url), deadline=DEADLINE) as opened:
+        url = runtime.vault.decrypt(box.url)
+    except ConfigError as error:
+        _note_failed(runtime, box, error)
+        raise ProviderRefusesUs(str(error)) from error
+    try:
+        private = runtime.settings.private_providers
+        with open_mailbox(url, deadline=DEADLINE, private=private) as opened:
             while found := opened.fetch(TOGETHER):
                 taken += _take(runtime, [raw for _, raw in found], box.pool_id)
                 opened.let_go([number for number, _ in found])
     except ProviderError as error:
-        with runtime.db.begin() as conn:
-            mailbox.note_failed(conn, box, str(error))
+        _note_failed(runtime, box, error)
         raise
     with runtime.db.begin() as conn:
         mailbox.note_read(conn, box)
     return taken
+
+
+def _note_failed(runtime: Runtime, box: Box, error: Exception) -> None:
+    with runtime.db.begin() as conn:
+        mailbox.note_failed(conn, box, str(error))

@@ -125,7 +125,24 @@ def note_failed(conn: Connection, box: Box, error: str) -> None:
 
 def list_all(conn: Connection) -> list[BoxLine]:
     """The mailboxes of all pools of all organisations."""
-    return [BoxLine(**row._mapping) for row in conn.execute(SQL.list)]
+    return [BoxLine(**row._mapping) for row in conn.execute(SQL.list, {"pool_id": None})]
+
+
+def find_line(conn: Connection, pool_id: int) -> BoxLine | None:
+    """A pool's mailbox as lists show it; None where it has none."""
+    row = conn.execute(SQL.list, {"pool_id": pool_id}).first()
+    return None if row is None else BoxLine(**row._mapping)
+
+
+def find(conn: Connection, pool_id: int) -> Box | None:
+    """A pool's mailbox, left as it is; None where it has none."""
+    row = conn.execute(SQL.find, {"pool_id": pool_id}).first()
+    return None if row is None else Box(*row)
+
+
+def hurry(conn: Connection, pool_id: int) -> None:
+    """Have it read at the next turn, unless somebody is at it."""
+    conn.execute(SQL.hurry, {"pool_id": pool_id, "every": EVERY})
 
 
 def find_named(conn: Connection, name: str) -> list[int]:

@@ -79,7 +79,19 @@ SELECT pool.organisation_id, box.pool_id, pool.name AS pool, box.shown_url, box.
   FROM pool_mailbox AS box
   JOIN pool
     ON pool.id = box.pool_id
+ WHERE (CAST(:pool_id AS integer) IS NULL OR box.pool_id = :pool_id)
  ORDER BY pool.organisation_id, box.pool_id
+
+-- name: find
+SELECT pool_id, url
+  FROM pool_mailbox
+ WHERE pool_id = :pool_id
+
+-- name: hurry
+UPDATE pool_mailbox
+   SET look_at = least(look_at, now())
+ WHERE pool_id = :pool_id
+   AND (read_at IS NULL OR look_at <= now() + make_interval(secs => :every) OR failures > 0)
 
 -- name: find_named
 SELECT id
