@@ -65,19 +65,20 @@ def an_endpoint(runtime: Runtime, built: World) -> int:
 
 def test_every_kind_has_a_meaning() -> None:
     assert set(MEANINGS) == set(Kind)
-    assert {meaning.about for meaning in MEANINGS.values()} == {"campaign", "pool", "endpoint"}
+    assert {meaning.about for meaning in MEANINGS.values()} == {"campaign", "pool", "endpoint", "sender"}
     assert {meaning.gravity for meaning in MEANINGS.values()} <= {"bad", "warn", "info"}
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_can_be_raised_and_cleared(runtime: Runtime, built: World, kind: Kind) -> None:
     about = MEANINGS[kind].about
-    subjects = {"campaign": built.campaign_id, "pool": built.pool_id}
+    subjects = {"campaign": built.campaign_id, "pool": built.pool_id, "sender": built.sender_id}
     subject = subjects[about] if about in subjects else an_endpoint(runtime, built)
     raise_it(runtime, kind, subject)
     (found,) = open_ones(runtime, built)
-    assert (found.kind, found.pool_id or found.campaign_id or found.endpoint_id) == (kind, subject)
-    names = {"campaign": found.campaign, "pool": found.pool, "endpoint": found.endpoint}
+    ids = (found.pool_id, found.campaign_id, found.endpoint_id, found.sender_id)
+    assert (found.kind, [each for each in ids if each is not None]) == (kind, [subject])
+    names = {"campaign": found.campaign, "pool": found.pool, "endpoint": found.endpoint, "sender": found.sender}
     assert {name for name, value in names.items() if value is not None} == {about}
     clear_it(runtime, kind, subject)
     assert open_ones(runtime, built) == []

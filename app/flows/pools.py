@@ -178,6 +178,24 @@ def set_limits(runtime: Runtime, organisation_id: int, pool_id: int, limits: Seq
     runtime.ring("send")
 
 
+def set_purpose(runtime: Runtime, organisation_id: int, pool_id: int, purpose: str) -> None:
+    """Say what a pool is there for. Raises NotFound; Invalid naming "purpose" where senders use it otherwise."""
+    with runtime.db.session() as session:
+        found = pool.get(session, organisation_id, pool_id)
+        users = pool.find_users(session.connection(), pool_id)
+        faults = {
+            "transactional": (users.campaigns, "senders send their campaigns through it"),
+            "marketing": (users.messages, "senders send their messages through it"),
+            "dedicated": (users.senders if users.senders > 1 else 0, "senders use it"),
+        }
+        if purpose not in pool.PURPOSES:
+            raise Invalid.one("purpose", "Choose what the pool is there for.")
+        count, said = faults.get(purpose, (0, ""))
+        if count:
+            raise Invalid.one("purpose", f"{count:,} {said}: choose another pool for them first.")
+        found.purpose = purpose
+
+
 def _changed_url(
     runtime: Runtime, provider: str, stored: str | None, values: Mapping[str, str], faults: list[Fault]
 ) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlalchemy.orm import Session
+
 from app.addresses import read_address
 from app.errors import Conflict, Fault, Invalid, NotFound
-from app.models import sender
+from app.models import pool, sender
 from app.models.pool import Pool
 from app.models.sender import Sender
 from app.runtime import Runtime
@@ -14,13 +16,17 @@ from app.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a sender is made of, as it was typed. `second_pool_id`: None where there is none to fall back on."""
+    """What a sender is made of, as it was typed. `second_pool_id`: None where there is none to fall back on.
+
+    `transactional_pool_id`: None where messages go the way of campaigns.
+    """
 
     pool_id: int | None
     name: str
     address: str
     reply_to: str | None = None
     second_pool_id: int | None = None
+    transactional_pool_id: int | None = None
 
 
 def add_sender(
@@ -31,7 +37,7 @@ def add_sender(
 
 
 def add(runtime: Runtime, organisation_id: int, identity: Identity) -> int:
-    """Add a From identity; its id. Raises Invalid naming "name", "address", "reply_to", "pool" or "second_pool"."""
+    """Add a From identity; its id. Raises Invalid naming "name", "address", "reply_to" or a pool."""
     return _write(runtime, organisation_id, Sender(organisation_id=organisation_id), identity)
 
 
@@ -77,6 +83,9 @@ def _write(runtime: Runtime, organisation_id: int, found: Sender, identity: Iden
             faults.append(Fault("second_pool", "Choose one of your pools, or none."))
         elif identity.second_pool_id is not None and identity.second_pool_id == identity.pool_id:
             faults.append(Fault("second_pool", "Choose another pool than the first one, or none."))
+        if identity.transactional_pool_id is not None and not ours(identity.transactional_pool_id):
+            faults.append(Fault("transactional_pool", "Choose one of your pools, or none."))
+        faults.extend([] if faults else _purpose_faults(session, identity, found.id))
         if faults or address is None or identity.pool_id is None:
             raise Invalid(faults)
         namesake = sender.find_named(session, organisation_id, address, name)
@@ -84,9 +93,29 @@ def _write(runtime: Runtime, organisation_id: int, found: Sender, identity: Iden
             raise Invalid.one("address", "There is a sender with this name and address already.")
         found = session.merge(found)
         found.pool_id, found.second_pool_id = identity.pool_id, identity.second_pool_id
+        found.transactional_pool_id = identity.transactional_pool_id
         found.name, found.address, found.reply_to = name, address, reply_to
         session.flush()
         return found.id
+
+
+def _purpose_faults(session: Session, identity: Identity, sender_id: int | None) -> list[Fault]:
+    """Pools that are there for something else, or for somebody else."""
+    faults = []
+    chosen = (
+        ("pool", identity.pool_id, "transactional", "This pool is for messages alone: choose another for campaigns."),
+        ("second_pool", identity.second_pool_id, "transactional", "This pool is for messages alone."),
+        ("transactional_pool", identity.transactional_pool_id, "marketing", "This pool is for campaigns alone."),
+    )
+    for field, pool_id, unfit, said in chosen:
+        through = session.get(Pool, pool_id) if pool_id is not None else None
+        if through is None:
+            continue
+        if through.purpose == unfit:
+            faults.append(Fault(field, said))
+        if through.purpose == "dedicated" and pool.find_users(session.connection(), through.id, sender_id).senders:
+            faults.append(Fault(field, "This pool is dedicated to another sender."))
+    return faults
 
 
 def _read(pointer: str, address: str, faults: list[Fault]) -> str | None:

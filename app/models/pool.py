@@ -7,6 +7,8 @@ one batch. Paused without a time: a person must act.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -23,6 +25,15 @@ FIRST: Final = 30.0  # seconds until a provider that was found down is tried aga
 LONGEST: Final = 900.0
 # Tries in a row that find a provider down before somebody is told: with the waits above, after about four minutes.
 TELL_AFTER: Final = 4
+
+
+# What a pool may carry, for people. A dedicated one is one sender's alone.
+PURPOSES: Final[Mapping[str, str]] = {
+    "any": "Anything",
+    "marketing": "Campaigns alone",
+    "transactional": "Messages alone",
+    "dedicated": "One sender alone",
+}
 
 
 class Pool(Base):
@@ -43,6 +54,7 @@ class Pool(Base):
     checked_at: Mapped[datetime | None]
     check_said: Mapped[str | None]
     check_good: Mapped[bool | None]
+    purpose: Mapped[str] = mapped_column(default="any")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -64,6 +76,20 @@ def find_named(session: Session, organisation_id: int, name: str) -> Pool | None
 def list_all(session: Session, organisation_id: int) -> list[Pool]:
     """Every pool of an organisation."""
     return list(session.scalars(select(Pool).where(Pool.organisation_id == organisation_id)))
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """How many senders name a pool for campaigns (first or second), how many for messages, and all of them together."""
+
+    campaigns: int
+    messages: int
+    senders: int
+
+
+def find_users(conn: Connection, pool_id: int, but: int | None = None) -> Users:
+    """Who uses a pool, one sender left out."""
+    return Users(*conn.execute(SQL.find_users, {"pool_id": pool_id, "but": but or 0}).one())
 
 
 def note_check(conn: Connection, pool_id: int, url: bytes, good: bool | None, said: str) -> None:

@@ -93,3 +93,12 @@ RETURNING id
 -- name: delete_posts
 DELETE FROM webhook
  WHERE pool_id = :pool_id
+
+-- Messages go through the first pool of a sender that names none for them.
+-- name: find_users
+SELECT count(*) FILTER (WHERE :pool_id IN (pool_id, second_pool_id)) AS campaigns,
+       count(*) FILTER (WHERE transactional_pool_id = :pool_id) AS messages,
+       count(*) AS senders
+  FROM sender
+ WHERE :pool_id IN (pool_id, second_pool_id, transactional_pool_id)
+   AND id <> :but

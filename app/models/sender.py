@@ -14,7 +14,10 @@ SQL = Statements("sender")
 
 
 class Sender(Base):
-    """A From identity and the pool that it sends through; the second one carries what the first cannot."""
+    """A From identity and the pool that it sends through; the second one carries what the first cannot.
+
+    Messages go through the transactional one, where it names one. The rules of its standing may have moved it.
+    """
 
     __tablename__ = "sender"
 
@@ -22,6 +25,7 @@ class Sender(Base):
     organisation_id: Mapped[int]
     pool_id: Mapped[int]
     second_pool_id: Mapped[int | None]
+    transactional_pool_id: Mapped[int | None]
     name: Mapped[str]
     address: Mapped[str]
     reply_to: Mapped[str | None]
@@ -30,7 +34,10 @@ class Sender(Base):
 
 @dataclass(frozen=True, slots=True)
 class SenderLine:
-    """A sender as lists show it; `campaigns` counts those that it is chosen in."""
+    """A sender as lists show it; `campaigns` counts those that it is chosen in.
+
+    `state` is its standing's (app/models/standing.py); `carried_by`: the pool that it was moved to because of that.
+    """
 
     id: int
     name: str
@@ -42,6 +49,10 @@ class SenderLine:
     pool_state: str
     second_pool_id: int | None
     second_pool: str | None
+    transactional_pool_id: int | None
+    transactional_pool: str | None
+    state: str
+    carried_by: str | None
     campaigns: int
 
 
@@ -69,6 +80,7 @@ class PoolLine:
     check_said: str | None
     check_good: bool | None
     senders: int
+    purpose: str
 
 
 def find_named(session: Session, organisation_id: int, address: str, name: str) -> Sender | None:

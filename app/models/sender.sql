@@ -10,10 +10,16 @@ SELECT
     pool.state AS pool_state,
     second_pool.id AS second_pool_id,
     second_pool.name AS second_pool,
+    transactional_pool.id AS transactional_pool_id,
+    transactional_pool.name AS transactional_pool,
+    sender.state,
+    carrier.name AS carried_by,
     (SELECT count(*) FROM campaign WHERE campaign.sender_id = sender.id) AS campaigns
 FROM sender
 JOIN pool ON pool.id = sender.pool_id
 LEFT JOIN pool AS second_pool ON second_pool.id = sender.second_pool_id
+LEFT JOIN pool AS transactional_pool ON transactional_pool.id = sender.transactional_pool_id
+LEFT JOIN pool AS carrier ON carrier.id = sender.moved_to
 WHERE sender.organisation_id = :organisation_id
 ORDER BY lower(sender.name), sender.id
 
@@ -43,7 +49,8 @@ SELECT
         SELECT count(*)
         FROM sender
         WHERE pool.id IN (sender.pool_id, sender.second_pool_id, sender.transactional_pool_id, sender.moved_to)
-    ) AS senders
+    ) AS senders,
+    pool.purpose
 FROM pool
 WHERE pool.organisation_id = :organisation_id
 ORDER BY lower(pool.name), pool.id
