@@ -23,6 +23,8 @@ BENCHES = {
     "faults": "bench.faults",
     "pace": "bench.pace",
     "plan": "bench.plan",
+    "schedule": "bench.schedule",
+    "enqueue": "bench.enqueue",
 }
 
 

@@ -90,11 +90,17 @@ def catch_up(house: Server) -> None:
 def create_campaign(runtime: Runtime, tenant: Tenant, provider_url: str, condition: object = None) -> int:
     """A draft campaign with the benchmarks' letter, to the leads that match `condition` (None: all of them)."""
     organisation_id, name = tenant.organisation_id, f"Autumn {uuid4().hex[:8]}"
-    pool_id = pools.add_pool(runtime, organisation_id, name, provider_url)
-    sender_id = senders.add_sender(runtime, organisation_id, pool_id, name, "walker@news.example.com")
+    sender_id, _ = create_sender(runtime, tenant, provider_url)
     segment_id = None if condition is None else segments.create(runtime, organisation_id, name, condition)
     draft = Draft(name, sender_id, segment_id, letter.SUBJECT, letter.HTML, letter.TEXT)
     return edit_campaign.create(runtime, organisation_id, tenant.user_id, draft)
+
+
+def create_sender(runtime: Runtime, tenant: Tenant, provider_url: str) -> tuple[int, str]:
+    """A sender with a pool of its own; its id and its address."""
+    name, address = f"Walker {uuid4().hex[:8]}", "walker@news.example.com"
+    pool_id = pools.add_pool(runtime, tenant.organisation_id, name, provider_url)
+    return senders.add_sender(runtime, tenant.organisation_id, pool_id, name, address), address
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ SMALL = {
     "clicks": ["--clicks", "2000", "--leads", "2000"],
     "pace": ["--seconds", "3", "--workers", "2", "--ramp", "3"],
     "plan": ["--emails", "2400", "--leads", "5000", "--days", "1", "--rival", "200", "--past", "200"],
+    "schedule": ["--messages", "3000", "--due", "500"],
+    "enqueue": ["--emails", "1500"],
 }
 
 
