@@ -11,6 +11,7 @@ import logging
 from sqlalchemy import Connection
 
 from app.errors import Conflict, Invalid
+from app.flows import schedule
 from app.flows.one_by_one import do_each
 from app.models import campaign, variant
 from app.models.variant import LETTERS, Standing, Tally, Verdict
@@ -80,5 +81,6 @@ def _give(
     """The rest is due now; where the campaign keeps to a schedule, when that says."""
     given = variant.choose(conn, test.campaign_id, winner, tallies, by_hand=by_hand, user_id=user_id)
     if given:
+        schedule.respread(conn, test.campaign_id, f"variant {LETTERS[winner]} was chosen")
         log.info("campaign %s: the rest gets variant %s", test.campaign_id, LETTERS[winner])
     return given

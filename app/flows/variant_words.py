@@ -44,7 +44,10 @@ MANY: Final = (
     " {pairs} times as strict."
 )
 FEW: Final = "That says too little: fewer than about ten people did anything so far."
-BEST: Final = "Chance alone explains such a lead easily. The rest gets {} all the same: nothing speaks for another."
+UNSURE: Final = (
+    "Between two that are as good, chance brings such a difference in {} tests: too often to be sure. The rest gets {} all"
+    " the same: nothing speaks for another."
+)
 
 
 def _lead(leader: int, shares: dict[int, Share]) -> Conclusion:
@@ -68,9 +71,9 @@ def _lead(leader: int, shares: dict[int, Share]) -> Conclusion:
             f"{letter} does better than {_listed(clear)}; there is not enough to tell it from {_listed(unclear, 'or')}."
         )
     near = max(unclear, key=lambda number: shares[number].rate)
-    return Conclusion(
-        "unclear", said, (BEST.format(letter), *_needed(shares[leader], shares[near], pairs), *caution), leader
-    )
+    nearest = next(each.chance for each in mine if each.worse == near)
+    why = FEW if nearest is None else UNSURE.format(_of_hundred(nearest), letter)
+    return Conclusion("unclear", said, (why, *_needed(shares[leader], shares[near], pairs), *caution), leader)
 
 
 def _needed(one: Share, other: Share, pairs: int) -> tuple[str, ...]:

@@ -162,13 +162,13 @@ def choose(
     by_hand: bool = False,
     user_id: int | None = None,
 ) -> bool:
-    """Give the rest the winner, due now; False where there is one already, or by the clock before its time.
+    """Give the rest the winner; False where there is one already, or by the clock before its time.
 
-    The campaign's row must be locked.
+    The campaign's row must be locked. It is due when the campaign's time is spread anew.
     """
     kept: list[dict[str, Any]] = [asdict(each) for each in figures]
     values = {"campaign_id": campaign_id, "winner": winner, "by_hand": by_hand, "chosen_by": user_id}
     if conn.execute(SQL.note_winner, values | {"figures": Jsonb(kept)}).first() is None:
         return False
-    conn.execute(SQL.send_rest, {"campaign_id": campaign_id, "winner": winner})
+    conn.execute(SQL.give_rest, {"campaign_id": campaign_id, "winner": winner})
     return True

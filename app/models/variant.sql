@@ -81,11 +81,11 @@ UPDATE variant_test
    AND (:by_hand OR decide_at <= now())
 RETURNING campaign_id
 
--- name: send_rest
+-- When they are due, their campaign's schedule says.
+-- name: give_rest
 UPDATE outbox
    SET variant = :winner,
-       rest = true,
-       due_at = now()
+       rest = true
  WHERE campaign_id = :campaign_id
    AND state = 'ready'
    AND due_at = 'infinity'
