@@ -49,7 +49,7 @@ def number(query: Paged) -> int | None:
     value = read(query)
     if value is None or (type(value) is int and 0 <= value < 2**63):
         return value
-    raise _strange()
+    raise strange()
 
 
 def text(query: Paged) -> str:
@@ -57,7 +57,7 @@ def text(query: Paged) -> str:
     value = read(query)
     if value is None or isinstance(value, str):
         return value or ""
-    raise _strange()
+    raise strange()
 
 
 def read(query: Paged) -> Any:
@@ -67,12 +67,13 @@ def read(query: Paged) -> Any:
     try:
         return orjson.loads(urlsafe_b64decode(query.after + "=" * (-len(query.after) % 4)))
     except ValueError:
-        raise _strange() from None
+        raise strange() from None
 
 
 def _write(value: object) -> str:
     return urlsafe_b64encode(orjson.dumps(value)).decode().rstrip("=")
 
 
-def _strange() -> Refused:
+def strange() -> Refused:
+    """What a cursor is answered with that is none of ours."""
     return Refused(422, STRANGE, [{"parameter": "after", "detail": STRANGE}])

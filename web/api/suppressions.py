@@ -11,8 +11,7 @@ from app.addresses import read_address
 from app.flows import suppressions
 from app.models import suppression
 from app.models.suppression import EVERYBODY
-from web.api.cursors import Page, Paged, page_of, read
-from web.api.problems import Refused
+from web.api.cursors import Page, Paged, page_of, read, strange
 from web.api.route import MANY, Answering, Asking, Caller, Query, Routes
 
 routes: Final = Routes("suppressions")
@@ -108,4 +107,4 @@ def _after(query: Paged) -> tuple[str, int]:
             return "", EVERYBODY
         case [str(email), int(sender_id)] if 0 <= sender_id < 2**31:
             return email, sender_id
-    raise Refused(422, "This is no cursor of ours.", [{"parameter": "after", "detail": "This is no cursor of ours."}])
+    raise strange()
