@@ -35,7 +35,9 @@ def test_sizes_have_a_unit(value: float, written: str) -> None:
     assert formats.size(int(value)) == written
 
 
-@pytest.mark.parametrize("seconds, written", [(0.2, "1 s"), (89, "89 s"), (180, "3 min"), (7500, "2 h 5 min")])
+@pytest.mark.parametrize(
+    "seconds, written", [(0.2, "1 s"), (89, "89 s"), (180, "3 min"), (7500, "2 h 5 min"), (14_400, "4 h")]
+)
 def test_durations_are_said_as_people_say_them(seconds: float, written: str) -> None:
     assert formats.duration(seconds) == written
 
