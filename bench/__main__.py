@@ -25,6 +25,7 @@ BENCHES = {
     "plan": "bench.plan",
     "schedule": "bench.schedule",
     "enqueue": "bench.enqueue",
+    "api": "bench.api",
 }
 
 

@@ -49,12 +49,13 @@ def started(command: Sequence[str], environment: Mapping[str, str], log: Path) -
 
 @contextmanager
 def web_process(
-    house: Server, variables: Mapping[str, str], application: str = "web:create_app()"
+    house: Server, variables: Mapping[str, str], application: str = "web:create_app()", workers: int = 1
 ) -> Iterator[tuple[int, int]]:
-    """A web process as the Procfile starts it, once it answers: its port on loopback, and its pid."""
+    """A web process as the Procfile starts it, with so many workers, once it answers: its port, and its pid."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     command = ["gunicorn", application, "--worker-class", "gthread", "--threads", "16", "--bind", f"127.0.0.1:{port}"]
+    command += ["--workers", str(workers)]
     log = house.folder / "web.log"
     with started([*command, "--log-level", "warning"], {**variables, "PORT": str(port)}, log) as process:
         until = time.monotonic() + 60

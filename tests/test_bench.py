@@ -26,6 +26,7 @@ SMALL = {
     "plan": ["--emails", "2400", "--leads", "5000", "--days", "1", "--rival", "200", "--past", "200"],
     "schedule": ["--messages", "3000", "--due", "500"],
     "enqueue": ["--emails", "1500"],
+    "api": ["--messages", "2000", "--leads", "1000", "--seconds", "2", "--rate", "10", "--web", "1"],
 }
 
 
