@@ -10,9 +10,10 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Fault, Invalid
-from app.flows import edit_variants
+from app.flows import edit_variants, recur
 from app.flows.edit_variants import USUAL_TEST, Parts, TestDraft
-from app.models import campaign, segment, track
+from app.flows.recur import Repeats
+from app.models import campaign, recurrence, segment, track
 from app.models.campaign import Campaign, Content
 from app.models.field import load_fields
 from app.models.schedule import AT_ONCE, Schedule, from_json, to_json
@@ -41,6 +42,7 @@ class Draft:
     variants: Sequence[Parts] = ()  # from the second on
     test: TestDraft = USUAL_TEST  # of the variants, where there are any
     schedule: Schedule = AT_ONCE
+    repeats: Repeats | None = None
 
 
 def create(runtime: Runtime, organisation_id: int, owner_id: int, draft: Draft) -> int:
@@ -54,6 +56,7 @@ def create(runtime: Runtime, organisation_id: int, owner_id: int, draft: Draft) 
         session.add(_content(Content(campaign_id=found.id), draft))
         session.flush()
         edit_variants.save(session, found.id, compiled, others, draft.test)
+        _keep_repeats(session, found.id, draft)
         return found.id
 
 
@@ -70,6 +73,7 @@ def update(runtime: Runtime, organisation_id: int, campaign_id: int, draft: Draf
             content.version += 1
         _content(content, draft)
         edit_variants.save(session, campaign_id, compiled, others, draft.test)
+        _keep_repeats(session, campaign_id, draft)
 
 
 def duplicate(runtime: Runtime, organisation_id: int, owner_id: int, campaign_id: int) -> int:
@@ -118,6 +122,8 @@ def _check(
         if getattr(draft, name) not in track.CHOICES:
             faults.append(Fault(name, f"Choose one of these: {', '.join(track.CHOICES)}."))
     faults.extend(schedule_faults(draft.schedule, draft.start_at))
+    if draft.repeats is not None and not faults:
+        faults.extend(recur.faults_of(draft.repeats, recur.begins_of(draft.schedule, draft.start_at)))
     compiled, others = None, []
     fields = load_fields(session.connection(), organisation_id)
     if draft.html.strip() or draft.subject.strip():
@@ -147,6 +153,15 @@ def _fill(found: Campaign, draft: Draft) -> None:
     found.schedule = to_json(draft.schedule)
     found.unknown_policy = draft.unknown_policy
     found.track_opens, found.track_clicks = draft.track_opens, draft.track_clicks
+
+
+def _keep_repeats(session: Session, campaign_id: int, draft: Draft) -> None:
+    conn, begins = session.connection(), recur.begins_of(draft.schedule, draft.start_at)
+    if draft.repeats is None or begins is None:
+        recurrence.drop(conn, campaign_id)
+    else:
+        repeats, zone = draft.repeats, draft.schedule.zone
+        recurrence.keep(conn, campaign_id, repeats.rule, begins, zone, skip_sent=repeats.skip_sent)
 
 
 def _without_times(schedule: Schedule) -> Schedule:

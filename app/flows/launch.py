@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Fault, Invalid
-from app.flows import edit_variants, schedule
+from app.flows import edit_variants, recur, schedule
 from app.flows.compose import has_unsubscribe_link
 from app.flows.one_by_one import do_each
 from app.flows.schedule import Layout
-from app.models import audience, campaign, outbox, segment, variant
+from app.models import audience, campaign, outbox, recurrence, segment, variant
 from app.models.audience import Audience
 from app.models.campaign import Campaign, Content
 from app.models.field import load_fields
@@ -63,6 +65,8 @@ def launch(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
         if faults := _faults(session, campaign.get(session, organisation_id, campaign_id)):
             raise Invalid(faults)
         chosen, now = from_json(row["schedule"]), campaign.now(conn)
+        recur.schedule_first(conn, row, now)
+        row = campaign.lock(conn, organisation_id, campaign_id)
         if late := schedule.faults_of(chosen, row["start_at"], now):
             raise Invalid(late)
         if row["start_at"] is not None and row["start_at"] > now:
@@ -91,21 +95,38 @@ def _start_or_take_back(runtime: Runtime, organisation_id: int, campaign_id: int
 
 def _start_scheduled(runtime: Runtime, organisation_id: int, campaign_id: int) -> bool:
     with runtime.db.begin() as conn:
-        row = campaign.lock(conn, organisation_id, campaign_id)
-        if row["state"] != "scheduled" or row["start_at"] > campaign.now(conn):
+        row, now = campaign.lock(conn, organisation_id, campaign_id), campaign.now(conn)
+        if row["state"] != "scheduled" or row["start_at"] is None or row["start_at"] > now:
             return False  # moved, or started by another clock, since we looked
-        _start(conn, row, runtime.settings.range_size)
+        repeats = recurrence.find(conn, campaign_id)
+        if repeats is not None:
+            recur.occur(conn, row, repeats, now, lambda conn, made: _start(conn, made, runtime.settings.range_size))
+        elif from_json(row["schedule"]).is_too_late(row["start_at"], now):
+            campaign.move(conn, campaign_id, "draft", _too_late(row["start_at"], now))
+            return False
+        else:
+            _start(conn, row, runtime.settings.range_size)
     runtime.ring("send", runtime.settings.worker_threads)
     return True
 
 
-def _start(conn: Connection, row: Mapping[str, object], range_size: int) -> int:
+def _too_late(start_at: datetime, now: datetime) -> str:
+    minutes = (now - start_at).total_seconds() / 60
+    return (
+        f"It was to start at {start_at:%Y-%m-%d %H:%M} UTC, and could not before {now:%Y-%m-%d %H:%M}: {minutes:,.0f}"
+        " minutes later, which is more than it allows. It was skipped, and is a draft again."
+    )
+
+
+def _start(conn: Connection, row: Mapping[str, Any], range_size: int) -> int:
     """Freeze the audience as it is now; how many leads it has."""
     organisation_id, campaign_id = int(str(row["organisation_id"])), int(str(row["id"]))
     condition = _condition(conn, organisation_id, row["segment_id"])
     sender_id = int(str(row["sender_id"] or 0))
-    planned, clause = from_json(row["schedule"]), _clause(conn, organisation_id, condition)  # type: ignore[arg-type]
+    planned, clause = from_json(row["schedule"]), _clause(conn, organisation_id, condition)
     chosen = audience.choose(conn, organisation_id, sender_id, clause, zones=planned.needs_zones)
+    if row["origin_id"] and (repeats := recurrence.find(conn, row["origin_id"])) and repeats.skip_sent:
+        chosen = audience.leave_out_sent(conn, row["origin_id"])
     campaign.move(conn, campaign_id, "sending")
     test = variant.find_cut(conn, campaign_id)
     layout = _lay_out(conn, planned, chosen, test, range_size)

@@ -96,6 +96,16 @@ def choose(
     conn.execute(SQL.room_to_sort)
     zone = Lead.time_zone if zones else null().cast(Text)
     conn.execute(_CreateChosen(_matched(organisation_id, sender_id, clause, zone.label("time_zone"))))
+    return _read_chosen(conn)
+
+
+def leave_out_sent(conn: Connection, origin_id: int) -> Audience:
+    """Leave out of the audience that was chosen last who got another campaign made of the same one; what is left."""
+    conn.execute(SQL.leave_out_sent, {"origin_id": origin_id})
+    return _read_chosen(conn)
+
+
+def _read_chosen(conn: Connection) -> Audience:
     return _read(conn, select(CHOSEN.c.reason, func.count().label("leads")).group_by(CHOSEN.c.reason))
 
 

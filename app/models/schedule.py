@@ -34,6 +34,10 @@ class OwnClock:
     ends: datetime | None = None
     past: str = "now"
 
+    def first_moment(self) -> datetime:
+        """When the first zone in the world has come to the start."""
+        return min(moment(self.starts, zone) for zone in available_timezones())
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -61,9 +65,11 @@ class Schedule:
 
     def first_moment(self) -> datetime | None:
         """When the first zone in the world has come to the start by leads' own clocks; None without."""
-        if self.own is None:
-            return None
-        return min(moment(self.own.starts, zone) for zone in available_timezones())
+        return None if self.own is None else self.own.first_moment()
+
+    def is_too_late(self, start_at: datetime, now: datetime) -> bool:
+        """Whether it is not begun any more."""
+        return self.lateness is not None and now - start_at > timedelta(minutes=self.lateness)
 
 
 AT_ONCE: Final = Schedule()
