@@ -222,7 +222,7 @@ def test_a_leads_timeline_tells_each_campaign_the_newest_first(running: Runtime)
 
 def test_a_lead_that_is_still_to_be_sent_to_has_a_chapter_without_moments(running: Runtime) -> None:
     with running.db.begin() as conn:
-        assert recipient.find_timeline(conn, 1, 9) == [recipient.Chapter(1, "News", [])]
+        assert recipient.find_timeline(conn, 1, 9) == [recipient.Chapter(1, "News", [], [])]
 
 
 def test_an_unknown_that_was_resolved_is_told_as_it_happened(running: Runtime) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row
 
 from app.db import Statements
 from app.mail import OUTCOMES, Kind
-from app.models import report
+from app.models import refs, report
 from app.models.figures import Figures
 
 SQL = Statements("recipient")
@@ -53,12 +53,24 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A provider call that had a lead; `ref` is the provider's own id of the email, "" where it gave none."""
+
+    pool: str
+    provider: str
+    run: int
+    handed_at: datetime
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chapter:
-    """One campaign in a lead's timeline, its moments the newest first."""
+    """One campaign in a lead's timeline, its moments and calls the newest first."""
 
     campaign_id: int
     campaign: str
     moments: Sequence[Moment]
+    calls: Sequence[Call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +123,32 @@ def find_timeline(
     values = {"organisation_id": organisation_id, "lead_id": lead_id, "before": before or 2**31 - 1, "limit": limit}
     campaigns = conn.execute(SQL.find_campaigns_of_lead, values).all()
     spans = find_spans(conn, organisation_id, [row.id for row in campaigns])
+    calls = _find_calls(conn, organisation_id, lead_id, [row.id for row in campaigns])
     return [
-        Chapter(row.id, row.name, _moments(conn, row.id, lead_id, spans[row.id]) if row.id in spans else [])
+        Chapter(
+            row.id,
+            row.name,
+            _moments(conn, row.id, lead_id, spans[row.id]) if row.id in spans else [],
+            calls.get(row.id, []),
+        )
         for row in campaigns
     ]
+
+
+def _find_calls(
+    conn: Connection, organisation_id: int, lead_id: int, campaign_ids: Sequence[int]
+) -> dict[int, list[Call]]:
+    """campaign -> the calls that took the lead's email, or may have, and have a ref; the newest first."""
+    if not campaign_ids:
+        return {}
+    values = {"organisation_id": organisation_id, "lead_id": lead_id, "campaign_ids": list(campaign_ids)}
+    calls: dict[int, list[Call]] = {}
+    for row in conn.execute(SQL.find_calls, values):
+        told = refs.unpack(row.refs)
+        ref = told[row.place - 1] if len(told) >= row.place else told[0] if len(told) == 1 else ""
+        if ref:
+            calls.setdefault(row.campaign_id, []).append(Call(row.pool, row.provider, row.run, row.handed_at, ref))
+    return calls
 
 
 def _moments(conn: Connection, campaign_id: int, lead_id: int, span: Span) -> list[Moment]:

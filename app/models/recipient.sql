@@ -116,6 +116,45 @@ WHERE campaign.organisation_id = :organisation_id
 ORDER BY campaign.id DESC
 LIMIT :limit
 
+-- name: find_calls
+-- The calls that had a lead: of its range in the frozen audience, and of the later ranges that it was put off to or sent
+-- to again in. A lead's ranges are found as above, and each has few others behind it.
+WITH RECURSIVE family AS (
+    SELECT first.campaign_id, first.id
+    FROM campaign
+    CROSS JOIN LATERAL generate_series(0, campaign.parts - 1) AS each (part)
+    CROSS JOIN LATERAL (
+        SELECT outbox.campaign_id, id, last_lead
+        FROM outbox
+        WHERE outbox.campaign_id = campaign.id
+          AND outbox.part = each.part
+          AND first_lead <= :lead_id
+          AND run = 1
+          AND parent_id IS NULL
+        ORDER BY first_lead DESC
+        LIMIT 1
+    ) AS first
+    WHERE campaign.organisation_id = :organisation_id
+      AND campaign.id = ANY(:campaign_ids)
+      AND first.last_lead >= :lead_id
+    UNION ALL
+    SELECT family.campaign_id, later.id
+    FROM family
+    JOIN outbox AS later
+        ON later.parent_id = family.id
+        AND later.first_lead <= :lead_id
+        AND later.last_lead >= :lead_id
+)
+SELECT family.campaign_id, pool.name AS pool, pool.provider, handoff.run, handoff.handed_at, found.place, handoff.refs
+FROM family
+JOIN handoff
+    ON handoff.range_id = family.id
+JOIN pool
+    ON pool.id = handoff.pool_id
+CROSS JOIN LATERAL (SELECT array_position(handoff.lead_ids, :lead_id) AS place) AS found
+WHERE found.place IS NOT NULL
+ORDER BY handoff.id DESC
+
 -- name: find_moments
 WITH told AS (
     SELECT time, kind, run, machine, link_id, detail

@@ -6,11 +6,14 @@ import json
 import re
 
 import pytest
+from sqlalchemy import text
 
 from app.flows import launch, login, unsubscribe
-from app.models import lead, suppression
+from app.models import lead, refs, suppression
 from app.runtime import Runtime
 from tests import world
+from tests.peers import running_sink
+from tests.web.campaign_world import add_draft, add_leads, add_sender, send_all
 from tests.web.conftest import PASSWORD, People, Visit
 
 
@@ -83,3 +86,16 @@ def test_a_timeline_tells_what_happened(ann: Visit, runtime: Runtime) -> None:
     page = ann.get(f"/leads/{number}/timeline").text
     assert "unsubscribed" in page
     assert "Chosen" not in page
+
+
+def test_the_providers_own_id_of_an_email_is_on_its_leads_timeline(
+    ann: Visit, runtime: Runtime, people: People
+) -> None:
+    ids = add_leads(runtime, people.ours, {"ada": "Ada"})
+    with running_sink() as peer:
+        campaign_id = add_draft(runtime, people, sender_id=add_sender(runtime, people.ours, peer.url))
+        send_all(runtime, people, campaign_id)
+    with runtime.db.begin() as conn:
+        [ref] = refs.unpack(conn.execute(text("SELECT refs FROM handoff")).scalar_one())
+    page = ann.get(f"/leads/{ids['ada@example.org']}/timeline").text
+    assert ref and f'<code class="copied">{ref}</code>' in page

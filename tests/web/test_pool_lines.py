@@ -1,4 +1,4 @@
-"""Promises of a pool's page: a receiver's connections are set as they are typed; what nobody knows is shown to admins."""
+"""Promises of a pool's page: a receiver's connections are set as typed; what nobody knows is shown to admins alone."""
 
 from __future__ import annotations
 
