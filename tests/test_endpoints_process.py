@@ -113,7 +113,7 @@ def test_whatever_happened_posts_keep_their_limits_and_nothing_is_left_out(
     events = [endpoint_words.event_of(item, domains, {}) for item in some] * times
     told = []
     for packed in endpoint_words.pack(events, with_email=with_email):
-        leads = endpoint_words.lead_ids_of(packed.body)
+        leads = {number for _, number in endpoint_words.named_in(packed.body)}
         addresses = dict.fromkeys(leads, '"' * 64 + "@" + "x" * 189) if with_email else None
         body = endpoint_words.body_of(1, 1, AT, packed.body, addresses)
         assert len(body) <= MOST_BYTES

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from dramatiq import Broker, Worker
 from dramatiq.middleware import Middleware
@@ -31,7 +32,10 @@ LOOKS: tuple[Look, ...] = (
     tell_endpoints.tell_due,
     steer.close_cancelled,
     beat.beat_worker,
+    send_range.drain_messages,
 )
+# Seconds between two looks of those that do not wait for the others' turn: who asks for a message waits for it.
+SOON: Final[Mapping[Look, float]] = {send_range.drain_messages: 0.5}
 
 
 class Looking(Middleware):
@@ -59,7 +63,8 @@ class Looking(Middleware):
 
 def keep_looking(runtime: Runtime, look: Look) -> None:
     """Look every few seconds until the process stops; trouble is logged and outlived."""
-    while not runtime.stopping.wait(runtime.settings.look_every):
+    every = min(runtime.settings.look_every, SOON.get(look, runtime.settings.look_every))
+    while not runtime.stopping.wait(every):
         try:
             look(runtime)
         except MillraceError as error:

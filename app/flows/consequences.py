@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from app.mail import Bounce, Kind
-from app.models import alert, bounce, outbox, webhook
+from app.models import addressee, alert, bounce, outbox, webhook
 from app.models import suppression as suppressions
 from app.models.bounce import Delivery, Soft
 from app.models.suppression import Entry
@@ -77,10 +77,10 @@ def _leave_mended(conn: Connection, organisation_id: int, by_word: dict[str, lis
 
 
 def _suppress(conn: Connection, organisation_id: int, by_reason: Mapping[str, Sequence[Hit]]) -> None:
-    lead_ids = {hit.told.lead_id for hits in by_reason.values() for hit in hits}
-    if not lead_ids:
+    if not by_reason:
         return
-    addresses = webhook.find_addresses(conn, organisation_id, lead_ids)
+    asked = {(hit.match.campaign_id, hit.told.lead_id) for hits in by_reason.values() for hit in hits}
+    addresses = addressee.find_addresses(conn, organisation_id, asked)
     entries = [
         Entry(addresses[hit.told.lead_id], reason, f"campaign {hit.match.campaign_id}", at=time_of(hit))
         for reason, hits in by_reason.items()
@@ -92,14 +92,22 @@ def _suppress(conn: Connection, organisation_id: int, by_reason: Mapping[str, Se
 
 def _judge(conn: Connection, organisation_id: int, counted: Sequence[Hit], heals: Sequence[Hit]) -> None:
     """Give up the addresses that soft bounces speak against now, and take back where they do not any more."""
-    bounced = [Soft(hit.told.lead_id, hit.match.handoff_id, hit.match.campaign_id, time_of(hit)) for hit in counted]
-    deliveries = [Delivery(hit.told.lead_id, time_of(hit)) for hit in heals]
+    stand_ins = addressee.find_stand_ins(conn, organisation_id, (hit.told.lead_id for hit in (*counted, *heals)))
+    bounced = [
+        Soft(judged, hit.match.handoff_id, hit.match.campaign_id, time_of(hit))
+        for hit in counted
+        if (judged := stand_ins.of(hit.told.lead_id)) is not None
+    ]
+    deliveries = [
+        Delivery(judged, time_of(hit)) for hit in heals if (judged := stand_ins.of(hit.told.lead_id)) is not None
+    ]
     touched = bounce.note_soft(conn, organisation_id, bounced) if bounced else set()
     healed = bounce.note_deliveries(conn, deliveries) if deliveries else set()
     if not touched and not healed:
         return
     given_up = bounce.judge(conn, touched | healed)
-    addresses = webhook.find_addresses(conn, organisation_id, given_up | healed)
+    leads = [each for each in given_up | healed if each > 0]
+    addresses = {**stand_ins.addresses, **webhook.find_addresses(conn, organisation_id, leads)}
     entries = [Entry(addresses[lead_id], SOFT, SOFT_SOURCE) for lead_id in given_up & addresses.keys()]
     suppressions.suppress_each(conn, organisation_id, entries)
     good = [addresses[lead_id] for lead_id in (healed - given_up) & addresses.keys()]

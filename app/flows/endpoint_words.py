@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from app.addresses import LONGEST
+from app.message_ids import from_public, is_message, to_public
 from app.models.news import Item
 
 MOST_EVENTS: Final = 500  # of one post
@@ -40,7 +41,8 @@ def event_of(item: Item, domains: Mapping[int, str], links: Mapping[int, str]) -
         "variant": item.variant,
         "user_id": item.user_id,
         "pool_id": item.pool_id,
-        "lead": {"id": item.lead_id, "domain": domains.get(item.domain_id)},
+        "lead": {"id": 0 if is_message(item.lead_id) else item.lead_id, "domain": domains.get(item.domain_id)},
+        "message": to_public(item.lead_id) if is_message(item.lead_id) else None,
         "machine": item.machine,
         "bounce": detail.get("bounce"),
         "reason": detail.get("reason"),
@@ -67,19 +69,25 @@ def pack(events: Iterable[Event], *, with_email: bool) -> Iterator[Packed]:
         yield _packed(pieces)
 
 
-def lead_ids_of(body: bytes) -> set[int]:
-    """The leads that a post speaks of."""
-    return {event["lead"]["id"] for event in orjson.loads(body)}
+def named_in(body: bytes) -> set[tuple[int, int]]:
+    """The (campaign, lead or message) pairs that a post speaks of."""
+    return {(event["campaign_id"], _number(event)) for event in orjson.loads(body)}
+
+
+def _number(event: Mapping[str, Any]) -> int:
+    """The lead or message of an event, by its number."""
+    message = event.get("message")
+    return int(event["lead"]["id"]) if message is None else from_public(message) or 0
 
 
 def body_of(
     organisation_id: int, endpoint_id: int, created_at: datetime, events: bytes, addresses: Mapping[int, str] | None
 ) -> bytes:
-    """A post's body; `addresses` by lead, None where the endpoint gets none."""
+    """A post's body; `addresses` by lead or message, None where the endpoint gets none."""
     told: Sequence[Event] = orjson.loads(events)
     if addresses is not None:
         for event in told:
-            event["lead"]["email"] = addresses.get(event["lead"]["id"])
+            event["lead"]["email"] = addresses.get(_number(event))
     return _enveloped("events", organisation_id, endpoint_id, created_at, told)
 
 

@@ -19,10 +19,11 @@ from app.errors import Unavailable
 from app.flows import consequences, machines, resolve, shape, track
 from app.flows.resolve import Evidence
 from app.mail import Kind, Reported
+from app.message_ids import is_message
 from app.models import alert, bounce, event, kept_post, rollup, unread, webhook
 from app.models.event import Fact, Source, Told
 from app.models.track import Touch
-from app.models.webhook import BUCKETS, Arrivals, Hit, Match, Pool, Post
+from app.models.webhook import BUCKETS, Arrivals, Hit, Pool, Post
 from app.providers import READERS
 from app.runtime import Runtime
 
@@ -205,7 +206,7 @@ def _record(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
         match, told = hit.match, hit.told
         link_id = links.get((match.campaign_id, told.url), 0) if told.url is not None else 0
         one = (match.campaign_id, match.run, match.variant, link_id, told.machine)  # of thousands of calls a few
-        source = sources.get(one) or sources.setdefault(one, _source(pool, match, link_id, told.machine))
+        source = sources.get(one) or sources.setdefault(one, _source(pool, hit, link_id))
         assert told.meaning.kind is not None
         fact = Fact(told.lead_id, hit.domain_id, told.meaning.kind, _detail(told, link_id))
         events.append(Told(consequences.time_of(hit), source, fact))
@@ -227,7 +228,8 @@ def _touch(hit: Hit) -> Touch | None:
     return Touch(hit.match.campaign_id, hit.told.lead_id, kind, hit.told.machine)
 
 
-def _source(pool: Pool, match: Match, link_id: int, machine: bool) -> Source:
+def _source(pool: Pool, hit: Hit, link_id: int) -> Source:
+    match = hit.match
     return Source(
         organisation_id=match.organisation_id,
         user_id=match.owner_id,
@@ -236,7 +238,8 @@ def _source(pool: Pool, match: Match, link_id: int, machine: bool) -> Source:
         variant=match.variant,
         run=match.run,
         link_id=link_id,
-        machine=machine,
+        machine=hit.told.machine,
+        message=is_message(hit.told.lead_id),
     )
 
 

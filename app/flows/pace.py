@@ -88,9 +88,9 @@ def _put_together(conn: Connection, lease: Lease, limits: Mapping[str, Left]) ->
     if not named or lease.waits_for in domains or (lease.waits_for in named and not domains):
         return False
     # A domain may have got a limit of its own since its leads were put together with others of its receiver.
-    if receiver.sort(conn, lease.lead_ids, named).keys() <= {receiver.OTHERS, lease.waits_for}:
+    if receiver.sort(conn, lease.lead_ids, named, lease.campaign_id).keys() <= {receiver.OTHERS, lease.waits_for}:
         return False
-    outbox.move_rest(conn, lease, receiver.sort(conn, outbox.read_rest(conn, lease), named))
+    outbox.move_rest(conn, lease, receiver.sort(conn, outbox.read_rest(conn, lease), named, lease.campaign_id))
     return True
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from app.errors import Conflict
 from app.flows.resolve import source_of
 from app.mail import OUTCOMES, Kind
-from app.models import campaign, event, handoff, ledger, outbox, rollup
+from app.models import addressee, campaign, event, handoff, ledger, outbox, rollup
 from app.models.event import Fact
 from app.models.handoff import COUNTS_AS
 from app.models.ledger import Difference, Marks
@@ -138,7 +138,7 @@ def _is_kept(conn: Connection, since: datetime) -> bool:
 def _write_again(conn: Connection, each: Difference) -> int:
     """Make the record say what the hand-off says."""
     [standing] = handoff.lock(conn, each.handoff_ids)
-    domain = outbox.domains(conn, [each.lead_id]).get(each.lead_id, 0)
+    domain = addressee.find_domains(conn, standing.campaign_id, [each.lead_id]).get(each.lead_id, 0)
     right: Counter[Kind] = Counter({COUNTS_AS[each.letters]: 1})
     right.subtract({Kind(kind): weight for kind, weight in each.kinds.items()})
     detail = {"reason": "written again from its hand-off"}

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from app.flows.one_by_one import do_each
 from app.flows.resolve import source_of
 from app.mail import Kind
-from app.models import alert, event, handoff, outbox
+from app.models import addressee, alert, event, handoff, outbox
 from app.models.event import Fact
 from app.models.handoff import COUNTS_AS, LETTERS, Standing
 from app.models.outbox import Counts
@@ -62,7 +62,7 @@ def _rescue(conn: Connection, range_id: int) -> bool:
 
 
 def _record(conn: Connection, standing: Standing) -> None:
-    domains = outbox.domains(conn, standing.lead_ids)
+    domains = addressee.find_domains(conn, standing.campaign_id, standing.lead_ids)
     detail = {"reason": "the worker died while the call was under way"}
     facts = [
         Fact(lead_id, domains.get(lead_id, 0), COUNTS_AS[letter], detail if COUNTS_AS[letter] is Kind.UNKNOWN else None)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from app.flows.answers import Tally, Wait
 from app.mail import Kind
-from app.models import alert, campaign, event, handoff, outbox, unknown
+from app.models import addressee, alert, campaign, event, handoff, outbox, unknown
 from app.models.event import Fact, Source
 from app.models.handoff import AGAIN, COUNTS_AS, LEFT, LETTERS, Standing
 from app.models.outbox import Counts
@@ -124,7 +124,7 @@ def _count(conn: Connection, standing: Standing, changed: Changed) -> None:
 
 
 def _record(conn: Connection, standing: Standing, changed: Changed) -> None:
-    domains = outbox.domains(conn, list(changed))
+    domains = addressee.find_domains(conn, standing.campaign_id, list(changed))
     taken_back, found = [], []
     for lead_id, (before, verdict) in changed.items():
         domain = domains.get(lead_id, 0)
@@ -147,6 +147,7 @@ def source_of(conn: Connection, standing: Standing) -> Source:
         pool_id=standing.pool_id,
         variant=standing.variant,
         run=standing.run,
+        message=sending.is_stream,
     )
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app.errors import DayUsedUp, LeaseLost, ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure, Unavailable
-from app.flows import finish, pace, settle
+from app.flows import finish, pace, range_messages, settle
 from app.flows.answers import Answer
 from app.flows.compose import Composer
 from app.flows.frozen import MARGIN, freeze
@@ -63,12 +63,28 @@ class Page:
 
 
 def drain(runtime: Runtime, seconds: float = 30.0) -> int:
-    """Send due ranges until none is left, `seconds` have passed or the process must stop; the number of pages sent."""
+    """Send due ranges until none is left, `seconds` have passed or the process must stop; the number of pages sent.
+
+    Messages that became due meanwhile go first, and are cut into ranges by whoever comes by.
+    """
+    range_messages.cut_due(runtime)
+    return _drain(runtime, seconds, messages_only=False)
+
+
+def drain_messages(runtime: Runtime, seconds: float = 30.0) -> int:
+    """The same for messages alone: no message waits until somebody who sends is done with a campaign's page."""
+    range_messages.cut_due(runtime)
+    with runtime.db.begin() as conn:
+        ready = message.is_ready(conn)
+    return _drain(runtime, seconds, messages_only=True) if ready else 0
+
+
+def _drain(runtime: Runtime, seconds: float, *, messages_only: bool) -> int:
     until = time.monotonic() + seconds
     pages = 0
     _put_back_kept(runtime)
     while time.monotonic() < until and not runtime.stopping.is_set():
-        claimed = claim(runtime)
+        claimed = claim(runtime, messages_only=messages_only)
         if claimed is None:
             break
         pages += 1
@@ -108,11 +124,13 @@ def _put_back_kept(runtime: Runtime) -> None:
             runtime.kept.popleft()
 
 
-def claim(runtime: Runtime) -> Lease | None:
+def claim(runtime: Runtime, *, messages_only: bool = False) -> Lease | None:
     """Lease one due range of the campaign that is served least, to go through one pool; None where nothing is due."""
     seconds = runtime.settings.lease
     with runtime.db.begin() as conn:
         for choice in campaign.pick(conn):
+            if messages_only and not choice.is_stream:
+                break
             if choice.probe and not pool.begin_probe(conn, choice.pool_id, seconds):
                 continue
             most = choice.batch if choice.probe else choice.burst or outbox.WHOLE

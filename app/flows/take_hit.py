@@ -31,6 +31,7 @@ MOST_CAMPAIGNS: Final = 5_000  # whose links a process keeps
 LAST_TRY: Final = 4.0  # seconds that a process which ends tries to write what is left
 AHEAD: Final = 30 * 86400.0  # seconds: who was launched since then is read before anybody asks
 AHEAD_EVERY: Final = 10.0
+FRESH: Final = 10.0  # seconds that links are believed to be all
 
 
 class Waiting(NamedTuple):
@@ -50,6 +51,7 @@ class Door:
         self.runtime = runtime
         self.dropped = 0
         self._links: dict[int, Sequence[str]] = {}
+        self._read_at: dict[int, float] = {}  # when, by campaign
         self._waiting: deque[Waiting] = deque()
         self._full = threading.Event()
         self._lock = threading.Lock()
@@ -72,7 +74,7 @@ class Door:
             self._note(campaign_id, lead_id, HONEYPOT, machine)
             return ""
         links = self._links.get(campaign_id)
-        if links is None:
+        if links is None or (number > len(links) and self._is_stale(campaign_id)):
             links = self._load(campaign_id)
         if not 0 < number <= len(links):
             return None
@@ -163,18 +165,25 @@ class Door:
                 return False
             return True
 
+    def _is_stale(self, campaign_id: int) -> bool:
+        """Whether links may have been added since they were read; not asked again for each number without one."""
+        return time.monotonic() - self._read_at.get(campaign_id, 0.0) > FRESH
+
     def _load(self, campaign_id: int) -> Sequence[str]:
         with self.runtime.db.begin() as conn:
             return self._remember(campaign_id, track.find_links(conn, campaign_id))
 
     def _remember(self, campaign_id: int, urls: Sequence[str]) -> Sequence[str]:
-        """As a Location header has them: ASCII. Those of a campaign that was launched never change."""
+        """As a Location header has them: ASCII. Those of a campaign that was launched never change, a template's do: it
+        may get more."""
         links = [as_header(url) for url in urls]
         with self._lock:
             while len(self._links) >= MOST_CAMPAIGNS:
-                self._links.pop(next(iter(self._links)))
+                self._read_at.pop(oldest := next(iter(self._links)), None)
+                self._links.pop(oldest)
             if links:
                 self._links[campaign_id] = links
+                self._read_at[campaign_id] = time.monotonic()
         return links
 
     def _read_ahead(self) -> None:

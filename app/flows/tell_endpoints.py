@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from app.flows import endpoint_words
 from app.flows.one_by_one import do_each
-from app.models import alert, endpoint, endpoint_post, news
+from app.models import addressee, alert, endpoint, endpoint_post, news
 from app.models.endpoint import Endpoint
 from app.models.endpoint_post import Due, Made, Result
 from app.models.news import Item
@@ -120,7 +120,7 @@ def _claim(runtime: Runtime, most: int) -> list[tuple[Due, bytes]]:
 def _body(conn: Connection, due: Due) -> bytes:
     addresses = None
     if due.with_email:
-        addresses = endpoint_post.find_addresses(conn, due.organisation_id, endpoint_words.lead_ids_of(due.body))
+        addresses = addressee.find_addresses(conn, due.organisation_id, endpoint_words.named_in(due.body))
     return endpoint_words.body_of(due.organisation_id, due.endpoint_id, due.created_at, due.body, addresses)
 
 

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection
 
 from app.mail import Kind
+from app.message_ids import is_message
 from app.models import event, rollup, track
 from app.models.event import Fact, Source, Told
 from app.models.track import HONEYPOT, PIXEL, Email, Hit, LeadFacts, Touch, Tracked
@@ -60,7 +61,7 @@ def _read(conn: Connection, hits: Sequence[Hit]) -> None:
     places = track.find_places(conn, emails)
     around = Around(
         campaigns=track.find_campaigns(conn, (campaign_id for campaign_id, _ in emails)),
-        leads=track.find_leads(conn, (lead_id for _, lead_id in emails)),
+        leads=track.find_leads(conn, emails),
         emails=track.find_emails(conn, places),
         deliveries=track.find_deliveries(
             conn, emails, min(hit.at for hit in hits) - AT_ONCE, max(hit.at for hit in hits) + AT_ONCE
@@ -99,6 +100,7 @@ def _understand(visit: Sequence[Hit], around: Around) -> Iterator[Told]:
             run=email.run,
             link_id=_link(campaign, hit.position),
             machine=machine is not None,
+            message=is_message(hit.lead_id),
         )
         detail = {"machine": machine} if machine else None
         yield Told(hit.at, source, Fact(hit.lead_id, lead.domain_id, KIND[hit.position == PIXEL], detail))
@@ -133,7 +135,7 @@ def sift(conn: Connection, provider: str, touches: Sequence[Touch]) -> set[Touch
     if not touches:
         return set()
     own = track.find_own(conn, (each.campaign_id for each in touches), provider)
-    untracked = track.find_untracked(conn, (each.lead_id for each in touches))
+    untracked = track.find_untracked(conn, ((each.campaign_id, each.lead_id) for each in touches))
     wanted = {each for each in touches if (each.campaign_id, each.kind) not in own and each.lead_id not in untracked}
     track.touch(conn, wanted)
     return wanted

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from app.errors import NotFound
 from app.mail import Kind
+from app.message_ids import is_message
 from app.models import event, track
 from app.models import unsubscribe as unsubscribes
 from app.models.event import Fact, Source
@@ -25,7 +26,7 @@ class View:
     """What the page shows. The address is shortened: links are forwarded. The texts are empty for an erased lead.
 
     `done`: nothing of the organisation comes any more; `left_sender`: nothing of this sender; `untracked`: nothing of
-    what they open or click is recorded.
+    what they open or click is recorded, None where that cannot be chosen, since they are no lead.
     """
 
     organisation: str
@@ -33,7 +34,7 @@ class View:
     done: bool
     sender: str = ""
     left_sender: bool = False
-    untracked: bool = False
+    untracked: bool | None = None
 
 
 def look(runtime: Runtime, token: str) -> View:
@@ -44,7 +45,8 @@ def look(runtime: Runtime, token: str) -> View:
     if found is None:
         return View("", "", done=True)
     address, sender = _shortened(found.email), found.sender or ""
-    return View(found.organisation, address, found.done, sender, found.left_sender, found.untracked)
+    untracked = None if found.person is None else found.untracked
+    return View(found.organisation, address, found.done, sender, found.left_sender, untracked)
 
 
 def unsubscribe(runtime: Runtime, token: str, *, only_sender: bool = False) -> None:
@@ -68,12 +70,20 @@ def set_tracking(runtime: Runtime, token: str, *, wanted: bool) -> None:
     """Whether anything of what this lead opens or clicks may be recorded from now on. Raises NotFound."""
     lead_id, campaign_id = _read(runtime, token)
     with runtime.db.begin() as conn:
-        if unsubscribes.lock(conn, lead_id, campaign_id) is not None:
-            track.set_untracked(conn, lead_id, not wanted)
+        found = unsubscribes.lock(conn, lead_id, campaign_id)
+        if found is not None and found.person is not None:
+            track.set_untracked(conn, found.person, not wanted)
 
 
 def _record(conn: Connection, found: Unsubscribe, detail: Mapping[str, object] | None) -> None:
-    source = Source(found.organisation_id, found.user_id, found.campaign_id, found.pool_id or 0, run=found.run)
+    source = Source(
+        found.organisation_id,
+        found.user_id,
+        found.campaign_id,
+        found.pool_id or 0,
+        run=found.run,
+        message=is_message(found.lead_id),
+    )
     if found.tested:
         source = replace(source, variant=_variant(conn, found.campaign_id, found.lead_id))
     event.append(conn, source, [Fact(found.lead_id, found.domain_id, Kind.UNSUBSCRIBED, detail)])

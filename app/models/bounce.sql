@@ -29,8 +29,8 @@ SELECT told.lead_id, told.handoff_id, told.campaign_id, told.happened_at, (
        )
   FROM unnest(CAST(:lead_ids AS bigint[]), CAST(:handoff_ids AS bigint[]), CAST(:campaign_ids AS integer[]),
               CAST(:times AS timestamptz[])) AS told (lead_id, handoff_id, campaign_id, happened_at)
-  JOIN lead
-    ON lead.id = told.lead_id
+ WHERE told.lead_id < 0 -- stands for an address that no lead has (app/models/addressee.py)
+    OR EXISTS (SELECT FROM lead WHERE lead.id = told.lead_id)
     ON CONFLICT DO NOTHING
 RETURNING lead_id
 

@@ -228,10 +228,11 @@ class Choice:
     burst: int | None = None
     warms: bool = False
     rated: bool = False
+    is_stream: bool = False  # of messages
 
 
 def pick(conn: Connection) -> list[Choice]:
-    """Campaigns with due ranges, the one that is served least for its weight first.
+    """Campaigns with due ranges: streams of messages, then the one that is served least for its weight.
 
     One whose sender's first pool may be tried, and whose second one sends, is there twice, the try first.
     """

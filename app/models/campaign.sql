@@ -60,7 +60,8 @@ SELECT waiting.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS pro
        EXISTS (SELECT FROM pool_limit WHERE pool_limit.pool_id = pool.id) AS limited,
        least(CASE WHEN whole.per_second IS NOT NULL THEN whole.burst END, waiting.rate_burst) AS burst,
        waiting.warms OR warm_up.id IS NOT NULL AS warms,
-       waiting.rate_burst IS NOT NULL AS rated
+       waiting.rate_burst IS NOT NULL AS rated,
+       waiting.kind = 'messages' AS is_stream
   FROM waiting
  CROSS JOIN LATERAL (VALUES (1, waiting.pool_id), (2, waiting.second_pool_id)) AS way (place, pool_id)
   JOIN pool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -110,12 +110,6 @@ def claim(conn: Connection, most: int) -> list[Due]:
     endpoint_ids = list(conn.execute(SQL.lock_due, {"most": most}).scalars())
     values = {"endpoint_ids": array(endpoint_ids), "at_once": AT_ONCE, "most": most, "hold": HOLD}
     return [Due(**row._mapping) for row in conn.execute(SQL.claim, values)] if endpoint_ids else []
-
-
-def find_addresses(conn: Connection, organisation_id: int, lead_ids: Iterable[int]) -> dict[int, str]:
-    """Lead -> address, of those that are there."""
-    values = {"organisation_id": organisation_id, "lead_ids": array(set(lead_ids))}
-    return {row.id: row.email for row in conn.execute(SQL.find_addresses, values)}
 
 
 def took(conn: Connection, post_id: int, result: Result) -> int:

@@ -62,13 +62,6 @@ RETURNING post.id, post.endpoint_id, post.key, post.created_at, post.tries, post
           endpoint.organisation_id, endpoint.url, endpoint.host, endpoint.with_email, endpoint.secret,
           CASE WHEN endpoint.old_until > now() THEN endpoint.old_secret END AS old_secret
 
--- Who was erased since has no address, and is told of without one.
--- name: find_addresses
-SELECT id, email
-  FROM lead
- WHERE id = ANY(CAST(:lead_ids AS bigint[]))
-   AND organisation_id = :organisation_id
-
 -- name: took
 UPDATE endpoint_post
    SET done_at = now(),

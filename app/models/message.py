@@ -88,6 +88,15 @@ class MessageEvent:
     reason: str | None
 
 
+class Facts(NamedTuple):
+    """Who a message goes to."""
+
+    id: int
+    organisation_id: int
+    email: str
+    domain_id: int
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a message belongs, for an event of it."""
@@ -184,6 +193,11 @@ def cut(conn: Connection, slips: int, size: int = RANGE) -> int:
 # -- Sending -----------------------------------------------------------------------------------------------------------
 
 
+def is_ready(conn: Connection) -> bool:
+    """Whether some range of messages is due."""
+    return bool(conn.execute(SQL.is_ready).scalar_one())
+
+
 def load_page(conn: Connection, sending: Sending, message_ids: Sequence[int]) -> list[PageLead]:
     """The messages of a stream's page as leads, in the order asked; one that was dropped since has skip "erased".
 
@@ -198,6 +212,9 @@ def load_page(conn: Connection, sending: Sending, message_ids: Sequence[int]) ->
         "message_ids": array(message_ids),
     }
     found = {row[0]: PageLead._make(row) for row in fetch(conn, SQL.load_page, values, prepare=False)}
+    if sending.track_opens != "off" or sending.track_clicks != "off":
+        for each in find_untracked(conn, [(sending.campaign_id, each) for each in message_ids]):
+            found[each] = found[each]._replace(untracked=True)
     return [found.get(each) or PageLead(each, "", 0, None, {}, "erased") for each in message_ids]
 
 
@@ -252,6 +269,45 @@ def find_events(conn: Connection, stored: Sequence[Stored]) -> dict[int, list[Me
         event = MessageEvent(message_id, time, kind, machine, weight, url, reason)
         found.setdefault(message_id, []).append(event)
     return found
+
+
+# -- Looking up by id, for what hand-offs, events and webhooks speak of ------------------------------------------------
+
+
+def find_facts(conn: Connection, asked: Sequence[tuple[int, int]]) -> list[Facts]:
+    """Who messages go to, for (stream, message) pairs; those that were dropped are left out."""
+    return [Facts(*row) for row in fetch(conn, SQL.find_facts, _asked(asked), prepare=False)]
+
+
+def find_places(conn: Connection, asked: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, int, int]]:
+    """(stream, message, range, size of the range, place in it from 0) for (stream, message) pairs."""
+    values = {
+        "campaign_ids": array(campaign_id for campaign_id, _ in asked),
+        "message_ids": array(message_id for _, message_id in asked),
+    }
+    return fetch(conn, SQL.find_places, values)
+
+
+def find_untracked(conn: Connection, asked: Sequence[tuple[int, int]]) -> set[int]:
+    """Of (stream, message) pairs the messages that go to a lead who asked not to be tracked."""
+    return {row[0] for row in fetch(conn, SQL.find_untracked, _asked(asked), prepare=False)}
+
+
+def find_stand_ins(conn: Connection, organisation_id: int, message_ids: Sequence[int]) -> list[tuple[int, str, int]]:
+    """(message, address, who stands for that): the lead who has it, or a number below zero that it alone gives."""
+    values = {
+        "organisation_id": organisation_id,
+        "first": min(message_ids),
+        "last": max(message_ids),
+        "message_ids": array(message_ids),
+    }
+    return fetch(conn, SQL.find_stand_ins, values, prepare=False)
+
+
+def _asked(asked: Sequence[tuple[int, int]]) -> dict[str, object]:
+    ids = [message_id for _, message_id in asked]
+    campaigns = {campaign_id for campaign_id, _ in asked}
+    return {"campaign_ids": array(campaigns), "first": min(ids), "last": max(ids), "message_ids": array(ids)}
 
 
 # -- Taking out --------------------------------------------------------------------------------------------------------

@@ -49,6 +49,9 @@ WITH taken AS (
 SELECT coalesce(sum(size), 0)
   FROM cut
 
+-- name: is_ready
+SELECT EXISTS (SELECT FROM outbox WHERE message AND state = 'ready' AND due_at <= now())
+
 -- Planned anew each time, with the ends of the page as constants: the planner leaves out the chunks of all other days. Who
 -- has unsubscribed still gets what they asked for themselves; an address that is no good, or complained, gets nothing.
 -- name: load_page
@@ -185,3 +188,64 @@ SELECT key, digest, message_id
   FROM message_key
  WHERE organisation_id = :organisation_id
    AND key = ANY(CAST(:keys AS uuid[]))
+
+-- Who messages go to. The organisation comes first in the key, and its streams say which one it is.
+-- name: find_facts
+SELECT message.id, message.organisation_id, message.email, message.domain_id
+  FROM message
+ WHERE message.organisation_id = ANY(ARRAY(
+           SELECT organisation_id FROM campaign WHERE id = ANY(CAST(:campaign_ids AS integer[]))
+       ))
+   AND message.id >= :first
+   AND message.id <= :last
+   AND message.id = ANY(CAST(:message_ids AS bigint[]))
+
+-- The range that a message was cut into, and its place there, from 0. Ranges of a stream hardly overlap, for ids hold the
+-- minute: the nearest that begins before is nearly always the one. A message is looked for among those that begin up to
+-- a week before it: as long a standstill may one range hold.
+-- name: find_places
+SELECT asked.campaign_id, asked.message_id, range.id AS range_id, range.size,
+       array_position(range.lead_ids, asked.message_id) - 1 AS place
+  FROM unnest(CAST(:campaign_ids AS integer[]), CAST(:message_ids AS bigint[])) AS asked (campaign_id, message_id)
+ CROSS JOIN LATERAL (
+           SELECT id, size, lead_ids
+             FROM outbox
+            WHERE outbox.campaign_id = asked.campaign_id
+              AND outbox.part = 0
+              AND outbox.first_lead <= asked.message_id
+              AND outbox.first_lead >= asked.message_id - (10080::bigint << 34)
+              AND outbox.last_lead >= asked.message_id
+              AND outbox.parent_id IS NULL
+              AND asked.message_id = ANY(outbox.lead_ids)
+            ORDER BY outbox.first_lead DESC
+            LIMIT 1
+       ) AS range
+
+-- Those whose address is that of a lead who asked not to be tracked.
+-- name: find_untracked
+SELECT message.id
+  FROM message
+  JOIN lead
+    ON lead.organisation_id = message.organisation_id
+   AND lead.email = message.email
+   AND lead.untracked
+ WHERE message.organisation_id = ANY(ARRAY(
+           SELECT organisation_id FROM campaign WHERE id = ANY(CAST(:campaign_ids AS integer[]))
+       ))
+   AND message.id >= :first
+   AND message.id <= :last
+   AND message.id = ANY(CAST(:message_ids AS bigint[]))
+
+-- Who stands for a message's address where it is judged: the lead who has it, or a number below zero that it alone gives.
+-- name: find_stand_ins
+SELECT message.id, message.email,
+       coalesce(lead.id, -1 - (hashtextextended(message.email, message.organisation_id) & 4611686018427387903))
+           AS stand_in
+  FROM message
+  LEFT JOIN lead
+    ON lead.organisation_id = message.organisation_id
+   AND lead.email = message.email
+ WHERE message.organisation_id = :organisation_id
+   AND message.id >= :first
+   AND message.id <= :last
+   AND message.id = ANY(CAST(:message_ids AS bigint[]))

@@ -204,7 +204,7 @@ SELECT state
 -- name: put_off
 INSERT INTO outbox (
     campaign_id, parent_id, part, closes_at, run, attempts, due_at, size, first_lead, last_lead, lead_ids,
-    deferred_since, resent, waits_for, variant, rest
+    deferred_since, resent, waits_for, variant, rest, message
 )
 SELECT campaign_id, id, part, closes_at, run + :later_run, :attempts, now() + make_interval(secs => :seconds),
        cardinality(CAST(:lead_ids AS bigint[])),
@@ -217,7 +217,7 @@ SELECT campaign_id, id, part, closes_at, run + :later_run, :attempts, now() + ma
        END,
        :resent OR (resent AND :later_run = 0),
        coalesce(CAST(:waits_for AS text), waits_for),
-       variant, rest
+       variant, rest, message
   FROM outbox
  WHERE id = :parent_id
 

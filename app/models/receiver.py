@@ -16,6 +16,8 @@ from typing import Final
 from sqlalchemy import Connection
 
 from app.db import Statements, array, fetch
+from app.message_ids import is_message
+from app.models import message
 
 SQL = Statements("receiver")
 OTHERS: Final = ""  # nobody's whom a limit names
@@ -59,15 +61,15 @@ def of_servers(servers: Iterable[str]) -> str:
     return OTHERS
 
 
-def sort(conn: Connection, lead_ids: Sequence[int], named: Collection[str]) -> dict[str, list[int]]:
+def sort(
+    conn: Connection, lead_ids: Sequence[int], named: Collection[str], campaign_id: int = 0
+) -> dict[str, list[int]]:
     """receiver -> its leads, in order, for receivers and domains in `named`; "" has all others, erased leads too.
 
-    Domains of which nobody has asked are noted, to be asked about in the background.
+    Domains of which nobody has asked are noted, to be asked about in the background. `campaign_id` is the stream where
+    they are messages.
     """
-    found = {
-        lead_id: (domain_id, name, known)
-        for lead_id, domain_id, name, known in fetch(conn, SQL.find_domains, {"lead_ids": array(lead_ids)})
-    }
+    found = _find_domains(conn, lead_ids, campaign_id)
     sorted_leads: defaultdict[str, list[int]] = defaultdict(list)
     unasked: set[int] = set()
     for lead_id in lead_ids:
@@ -79,6 +81,19 @@ def sort(conn: Connection, lead_ids: Sequence[int], named: Collection[str]) -> d
     if unasked:
         conn.execute(SQL.ask, {"ids": array(sorted(unasked))})
     return dict(sorted_leads)
+
+
+def _find_domains(
+    conn: Connection, lead_ids: Sequence[int], campaign_id: int
+) -> dict[int, tuple[int, str, str | None]]:
+    """lead or message -> number, name and receiver of its domain."""
+    if not lead_ids or not is_message(lead_ids[0]):
+        rows = fetch(conn, SQL.find_domains, {"lead_ids": array(lead_ids)})
+        return {lead_id: (domain_id, name, known) for lead_id, domain_id, name, known in rows}
+    facts = message.find_facts(conn, [(campaign_id, each) for each in lead_ids])
+    rows = fetch(conn, SQL.name_domains, {"ids": array({each.domain_id for each in facts})})
+    named = {domain_id: (domain_id, name, known) for domain_id, name, known in rows}
+    return {each.id: named[each.domain_id] for each in facts if each.domain_id in named}
 
 
 def find_asked(conn: Connection, limit: int) -> list[tuple[int, str]]:

@@ -5,6 +5,11 @@ SELECT lead.id, domain.id, domain.name, domain.receiver
     ON domain.id = lead.domain_id
  WHERE lead.id = ANY(CAST(:lead_ids AS bigint[]))
 
+-- name: name_domains
+SELECT id, name, receiver
+  FROM domain
+ WHERE id = ANY(CAST(:ids AS integer[]))
+
 -- Once for each domain: a page that finds them noted writes nothing.
 -- name: ask
 UPDATE domain

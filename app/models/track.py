@@ -12,6 +12,8 @@ from sqlalchemy import Connection
 
 from app.db import Statements, array, copy, fetch
 from app.mail import Kind
+from app.message_ids import is_message
+from app.models import message
 
 SQL = Statements("track")
 
@@ -156,12 +158,15 @@ def claim(conn: Connection, *, most: int, wait: float, burst: float) -> list[Hit
 
 def find_places(conn: Connection, emails: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Place]:
     """(campaign, lead) -> its place in the audience; those that are not in it have none."""
-    wanted = sorted(set(emails))
+    asked = set(emails)
+    messages = sorted(pair for pair in asked if is_message(pair[1]))
+    wanted = sorted(asked.difference(messages))
     values = {
         "campaign_ids": array(campaign_id for campaign_id, _ in wanted),
         "lead_ids": array(lead_id for _, lead_id in wanted),
     }
-    rows = fetch(conn, SQL.find_places, values) if wanted else ()
+    rows = fetch(conn, SQL.find_places, values) if wanted else []
+    rows += message.find_places(conn, messages) if messages else []
     return {(campaign_id, lead_id): Place(*place) for campaign_id, lead_id, *place in rows}
 
 
@@ -182,10 +187,18 @@ def find_campaigns(conn: Connection, campaign_ids: Iterable[int]) -> dict[int, T
     return {row.id: Tracked(row.organisation_id, row.owner_id, list(row.link_ids), list(row.variants)) for row in rows}
 
 
-def find_leads(conn: Connection, lead_ids: Iterable[int]) -> dict[int, LeadFacts]:
-    """lead -> what its hits need, of those that still exist."""
-    rows = fetch(conn, SQL.find_leads, {"lead_ids": array(sorted(set(lead_ids)))})
-    return {lead_id: LeadFacts(*facts) for lead_id, *facts in rows}
+def find_leads(conn: Connection, emails: Iterable[tuple[int, int]]) -> dict[int, LeadFacts]:
+    """lead or message -> what its hits need, for (campaign, lead or message) pairs, of those that still exist."""
+    asked = set(emails)
+    messages = [pair for pair in asked if is_message(pair[1])]
+    lead_ids = sorted({number for _, number in asked if not is_message(number)})
+    rows = fetch(conn, SQL.find_leads, {"lead_ids": array(lead_ids)})
+    found = {lead_id: LeadFacts(*facts) for lead_id, *facts in rows}
+    if messages:
+        untracked = message.find_untracked(conn, messages)
+        for each in message.find_facts(conn, messages):
+            found[each.id] = LeadFacts(each.organisation_id, each.domain_id, each.id in untracked)
+    return found
 
 
 def find_deliveries(
@@ -258,9 +271,13 @@ def find_own(conn: Connection, campaign_ids: Iterable[int], provider: str) -> se
 # -- Who does not want it ----------------------------------------------------------------------------------------------
 
 
-def find_untracked(conn: Connection, lead_ids: Iterable[int]) -> set[int]:
-    """Those who asked not to be tracked."""
-    return set(conn.execute(SQL.find_untracked, {"lead_ids": array(sorted(set(lead_ids)))}).scalars())
+def find_untracked(conn: Connection, emails: Iterable[tuple[int, int]]) -> set[int]:
+    """Of (campaign, lead or message) pairs the leads who asked not to be tracked, and messages to such a lead."""
+    asked = set(emails)
+    messages = [pair for pair in asked if is_message(pair[1])]
+    lead_ids = sorted({number for _, number in asked if not is_message(number)})
+    found = set(conn.execute(SQL.find_untracked, {"lead_ids": array(lead_ids)}).scalars())
+    return found | message.find_untracked(conn, messages) if messages else found
 
 
 def set_untracked(conn: Connection, lead_id: int, untracked: bool) -> None:

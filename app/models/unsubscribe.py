@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from app.db import Statements
+from app.message_ids import is_message
 
 SQL = Statements("unsubscribe")
 
@@ -29,11 +30,16 @@ class Unsubscribe:
     sender: str | None
     left_sender: bool
     untracked: bool
+    person: int | None  # the lead; of a message the one who has its address
     tested: bool  # the campaign has several contents
 
 
 def find(conn: Connection, lead_id: int, campaign_id: int) -> Unsubscribe | None:
-    """The lead and the campaign of a link; None where one of them was erased since."""
+    """The lead, or the message, and the campaign of a link; None where one of them was erased since."""
+    if is_message(lead_id):
+        values = {"message_id": lead_id, "campaign_id": campaign_id}
+        row = conn.execute(SQL.find_message, values).one_or_none()
+        return None if row is None else Unsubscribe(**row._mapping)
     row = conn.execute(SQL.find, {"lead_id": lead_id, "campaign_id": campaign_id}).one_or_none()
     return None if row is None else Unsubscribe(**row._mapping)
 

@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 
 from app.db import Statements, array, fetch
 from app.mail import Reported
+from app.message_ids import is_message
+from app.models import message
 
 SQL = Statements("webhook")
 
@@ -255,7 +257,24 @@ def match(conn: Connection, pool_id: int, pairs: Sequence[tuple[int, int]]) -> l
         "handoff_ids": array([handoff_id for handoff_id, _ in pairs]),
         "lead_ids": array([lead_id for _, lead_id in pairs]),
     }
-    return [Match(*row) for row in fetch(conn, SQL.match, values)]
+    found = [Match(*row) for row in fetch(conn, SQL.match, values)]
+    return _with_domains(conn, found, pairs) if any(is_message(number) for _, number in pairs) else found
+
+
+def _with_domains(conn: Connection, found: Sequence[Match], pairs: Sequence[tuple[int, int]]) -> list[Match]:
+    """The same with the domains of messages, which are nobody's leads. A call had messages alone, or none."""
+    asked = [[pairs[place - 1][1] for place in match.places] for match in found]
+    messages = [
+        (match.campaign_id, number)
+        for match, numbers in zip(found, asked, strict=True)
+        for number in numbers
+        if is_message(number)
+    ]
+    domains = {each.id: each.domain_id for each in message.find_facts(conn, messages)} if messages else {}
+    return [
+        match._replace(domain_ids=[domains.get(number, 0) for number in numbers]) if is_message(numbers[0]) else match
+        for match, numbers in zip(found, asked, strict=True)
+    ]
 
 
 def find_addresses(conn: Connection, organisation_id: int, lead_ids: Iterable[int]) -> dict[int, str]:
