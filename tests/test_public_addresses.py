@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from app.config import EVERYWHERE
 from app.errors import ProviderDown, ProviderRefusesUs
+from app.providers import public
 from app.providers.http import Http
 from app.providers.public import is_public, resolve_public, resolver
 from app.providers.smtp_line import Login, open_line
@@ -92,18 +94,18 @@ def test_an_address_that_the_whole_internet_reaches_is_public(address: str) -> N
 )
 def test_this_machine_is_refused_however_it_is_written(host: str) -> None:
     with pytest.raises(ProviderRefusesUs, match="MILLRACE_PRIVATE_PROVIDERS"):
-        resolve_public(host, 443)
+        resolve_public(host, 443, monotonic() + 5)
 
 
 def test_a_name_with_one_private_address_among_public_ones_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", _names(["93.184.215.14", "10.0.0.1"]))
     with pytest.raises(ProviderRefusesUs, match=r"10\.0\.0\.1"):
-        resolve_public("both.example.com", 443)
+        resolve_public("both.example.com", 443, monotonic() + 5)
 
 
 def test_a_name_that_nobody_knows_passes_by_itself() -> None:
     with pytest.raises(ProviderDown):
-        resolve_public("nobody.invalid", 443)
+        resolve_public("nobody.invalid", 443, monotonic() + 5)
 
 
 def test_an_operator_allows_hosts_by_name_or_all() -> None:
@@ -136,7 +138,7 @@ def test_the_connection_goes_to_the_address_that_was_judged_and_no_name_is_asked
     with _listening() as (port, calls):
         asked: list[str] = []
 
-        def judged(host: str, port: int) -> list[str]:
+        def judged(host: str, port: int, until: float) -> list[str]:
             asked.append(host)
             return ["127.0.0.2", "127.0.0.1"] if host == "rebinds.example.com" else []
 
@@ -145,6 +147,51 @@ def test_the_connection_goes_to_the_address_that_was_judged_and_no_name_is_asked
         answer = http.get("", (), monotonic() + 5)
         assert (answer.status, asked, calls()) == (204, ["rebinds.example.com"], 1)
         http.close()
+
+
+@pytest.fixture
+def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Name servers that say nothing until they are told to."""
+    answers = threading.Event()
+
+    def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        answers.wait(20)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield answers
+    answers.set()
+
+
+def test_a_name_that_nobody_answers_for_costs_a_call_no_more_than_its_time(nobody_answers: threading.Event) -> None:
+    http = Http("http://slow.example.com/x")
+    login = Login("slow.example.com", 25, "none", "", "", "[127.0.0.1]")
+    for act in (
+        lambda until: resolve_public("slow.example.com", 443, until),
+        lambda until: http.get("", (), until),
+        lambda until: open_line(login, None, until),
+    ):
+        begun = monotonic()
+        with pytest.raises(ProviderDown, match="no name server answered in time"):
+            act(begun + 0.3)
+        assert monotonic() - begun < 1.0
+
+
+def test_names_that_nobody_answers_for_hold_no_endless_number_of_threads(nobody_answers: threading.Event) -> None:
+    def ask(_: int) -> str:
+        with pytest.raises(ProviderDown) as down:
+            resolve_public("slow.example.com", 443, monotonic() + 0.5)
+        return str(down.value)
+
+    with ThreadPoolExecutor(public.MOST_LOOK_UPS + 8) as threads:
+        said = list(threads.map(ask, range(public.MOST_LOOK_UPS + 8)))
+    assert sum("was not looked up in time" in each for each in said) == 8
+    nobody_answers.set()  # and they come back
+    assert resolve_public("slow.example.com", 443, monotonic() + 5) == ["93.184.215.14"]
+
+
+def test_an_address_in_numbers_is_not_looked_up(nobody_answers: threading.Event) -> None:
+    assert resolve_public("93.184.215.14", 443, monotonic() + 0.2) == ["93.184.215.14"]
 
 
 def _names(addresses: list[str]) -> Callable[..., list[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -119,7 +120,7 @@ def _try(runtime: Runtime, url: str) -> Checked:
         account = MailboxAccount.read(url)
         resolve = resolver(host_of(url), private) if is_confined(url) else None
         if resolve is not None:
-            resolve(account.host, account.port)
+            resolve(account.host, account.port, monotonic() + PATIENCE)
     except ProviderError as error:
         raise Invalid.one("host", str(error)) from None
     try:

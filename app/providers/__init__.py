@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from app.providers.mime import Token
 from app.providers.postmark import Postmark
 from app.providers.postmark import read as read_postmark
 from app.providers.postmark_events import PostmarkWebhooks
-from app.providers.public import resolver
+from app.providers.public import CONNECT, resolver
 from app.providers.resend import Resend
 from app.providers.resend import read as read_resend
 from app.providers.resend_events import ResendWebhooks
@@ -169,7 +170,7 @@ def check(url: str, private: Collection[str] = ()) -> None:
     resolve = resolver(host_of(url), private) if is_confined(url) else None
     if resolve is not None:
         try:
-            resolve(host_of(url), 443)
+            resolve(host_of(url), 443, monotonic() + CONNECT)
         except ProviderRefusesUs as error:
             raise Invalid.one("url", str(error)) from None
         except ProviderDown:

@@ -20,7 +20,7 @@ import httpcore
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure
 from app.providers.halving import CallRefused
-from app.providers.public import CONNECT, Resolve, in_words
+from app.providers.public import CONNECT, Resolve, in_words, look_up
 
 IDLE = 4.0  # seconds: below the five after which many servers hang up, for a reply lost to that race is unknowable
 REPLY = 1 << 20  # bytes of a reply that are read
@@ -229,7 +229,7 @@ class _Wire(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         lost: Exception | None = None
-        for address in [host] if self.resolve is None else self.resolve(host, port):
+        for address in (self.resolve or look_up)(host, port, self.until):
             timeout = min(CONNECT, self.left(httpcore.ConnectTimeout))
             try:
                 return _Stream(self.backend.connect_tcp(address, port, timeout, local_address, socket_options), self)

@@ -11,16 +11,21 @@ import re
 import socket
 from collections.abc import Callable, Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from queue import Empty, SimpleQueue
+from threading import BoundedSemaphore, Thread
 from time import monotonic
 from typing import Final
 
 from app.config import EVERYWHERE
 from app.errors import ProviderDown, ProviderRefusesUs
 
-# (host, port) -> its addresses, written as numbers; raises ProviderError.
-Resolve = Callable[[str, int], list[str]]
+# (host, port, until) -> its addresses, written as numbers, before a time (monotonic seconds); raises ProviderError.
+Resolve = Callable[[str, int, float], list[str]]
 
 CONNECT: Final = 5.0  # seconds for one address to answer
+LOOK_UP: Final = 10.0  # seconds for name servers to answer
+MOST_LOOK_UPS: Final = 32  # names that are waited for at once: those that nobody answers for go on for half a minute
+_looking = BoundedSemaphore(MOST_LOOK_UPS)
 NOT_PUBLIC_4: Final = tuple(
     IPv4Network(each)
     for each in (
@@ -56,17 +61,46 @@ CARRIES_4: Final = (IPv6Network("::ffff:0:0/96"), IPv6Network("::/96"), IPv6Netw
 SIX_TO_FOUR: Final = IPv6Network("2002::/16")  # the 32 bits behind the prefix are one
 
 
-def resolve_public(host: str, port: int) -> list[str]:
-    """Every address of a host, as numbers, in the order to try them in.
+def look_up(host: str, port: int, until: float) -> list[str]:
+    """Every address of a host, as numbers, in the order to try them in. Raises ProviderDown where there is none now.
 
-    Raises ProviderRefusesUs where one of them is not public (a name with both kinds is nobody's honest server), and
-    ProviderDown where there is none now.
+    The system's resolver knows no deadline of ours, so it is asked by a thread that nobody waits for longer.
     """
     try:
+        ip_address(host)
+        return [host]
+    except ValueError:
+        pass
+    wait = min(LOOK_UP, until - monotonic())
+    told: SimpleQueue[list[str] | Exception] = SimpleQueue()
+    if wait <= 0 or not _looking.acquire(timeout=wait):
+        raise ProviderDown(f"The host {host} was not looked up in time.")
+    Thread(target=_ask, args=(host, port, told), daemon=True, name="look-up").start()
+    try:
+        found = told.get(timeout=max(0.0, min(wait, until - monotonic())))
+    except Empty:
+        raise ProviderDown(f"The host {host} cannot be found: no name server answered in time.") from None
+    if isinstance(found, Exception):
+        raise ProviderDown(f"The host {host} cannot be found: {in_words(found)}.") from found
+    return found
+
+
+def _ask(host: str, port: int, told: SimpleQueue[list[str] | Exception]) -> None:
+    try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ProviderDown(f"The host {host} cannot be found: {in_words(error)}.") from error
-    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+        told.put(list(dict.fromkeys(str(each[4][0]) for each in found)))
+    except Exception as error:  # whatever a name makes the resolver say
+        told.put(error)
+    finally:
+        _looking.release()
+
+
+def resolve_public(host: str, port: int, until: float) -> list[str]:
+    """As `look_up`, for a host that a stranger named.
+
+    Raises ProviderRefusesUs where one address is not public: a name with both kinds is nobody's honest server.
+    """
+    addresses = look_up(host, port, until)
     inside = next((each for each in addresses if not is_public(each)), None)
     if inside is not None or not addresses:
         raise ProviderRefusesUs(
@@ -109,10 +143,10 @@ def resolver(host: str, private: Collection[str]) -> Resolve | None:
 def connect(host: str, port: int, until: float, resolve: Resolve | None) -> socket.socket:
     """A connection to the first address that answers, in five seconds for each and before `until` (monotonic seconds).
 
-    Raises OSError; ProviderError where `resolve` does.
+    Raises OSError; ProviderError where the name is none, or `resolve` raises it.
     """
     lost: OSError | None = None
-    for address in [host] if resolve is None else resolve(host, port):
+    for address in (resolve or look_up)(host, port, until):
         left = until - monotonic()
         if left <= 0:
             break

@@ -27,8 +27,8 @@ ACCOUNTS: Final = (
         "app/providers/http.py",
         (
             (
-                "for address in [host] if self.resolve is None else self.resolve(host, port):",
-                "for address in [host] if self.resolve is None or self.resolve(host, port) else []:",
+                "for address in (self.resolve or look_up)(host, port, self.until):",
+                "for address in [host] if (self.resolve or look_up)(host, port, self.until) else []:",
             ),
         ),
         (f"{PUBLIC}::test_the_connection_goes_to_the_address_that_was_judged_and_no_name_is_asked_again",),
