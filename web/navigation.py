@@ -35,13 +35,18 @@ class Room:
 
 
 ROOMS = (
-    Room("Campaigns", "campaigns.index", "campaign", under=("previews", "recipients", "unknowns", "variants")),
+    Room(
+        "Campaigns",
+        "campaigns.index",
+        "campaign",
+        under=("previews", "recipients", "unknowns", "variants", "campaign_rate"),
+    ),
     Room("Leads", "leads.index", "lead"),
     Room("Imports", "imports.index", "import"),
     Room("Suppressions", "suppressions.index", "stop"),
     Room("Segments", "segments.index", "segment"),
     Room("Reports", "reports.index", "report"),
-    Room("Senders", "senders.index", "sender", under=("pools",)),
+    Room("Senders", "senders.index", "sender", under=("pools", "pool_purpose", "shaping", "standing", "warm_ups")),
     Room("API", "api_docs.index", "code", under=("api_keys",)),
     Room("Endpoints", "endpoints.index", "post", admin=True),
     Room("Alerts", "alerts.index", "alert", count=count_open),

@@ -207,7 +207,7 @@ def _offer(form: TestForm, pool_id: int) -> list[sender.SenderLine]:
     """Offer the senders that use a pool; those."""
     with runtime().db.begin() as conn:
         lines = sender.list_senders(conn, me().organisation_id)
-    using = [each for each in lines if pool_id in (each.pool_id, each.second_pool_id)]
+    using = [each for each in lines if pool_id in (each.pool_id, each.second_pool_id, each.transactional_pool_id)]
     form.sender.choices = choices((each.id, f"{each.name} <{each.address}>") for each in using)
     form.sender.flags.plain = True
     return using

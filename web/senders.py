@@ -40,6 +40,11 @@ class SenderForm(Form):
         description="Carries what is not handed over yet while the first one is paused or its provider is down. The "
         "address must be verified there as well.",
     )
+    transactional_pool = SelectField(
+        "Pool for messages",
+        coerce=_number,
+        description="Carries what programs ask for one by one. Receipts are not delayed by what a campaign did.",
+    )
 
     def offer(self) -> None:
         with runtime().db.begin() as conn:
@@ -47,6 +52,7 @@ class SenderForm(Form):
         offers = [(each.id, f"{each.name} ({each.provider})") for each in lines]
         self.pool.choices = choices(offers)
         self.second_pool.choices = choices([("", "None"), *offers])
+        self.transactional_pool.choices = choices([("", "The same as for campaigns"), *offers])
         self.pool.flags.plain = True
 
     def identity(self) -> Identity:
@@ -56,6 +62,7 @@ class SenderForm(Form):
             self.address.data or "",
             self.reply_to.data or None,
             self.second_pool.data,
+            self.transactional_pool.data,
         )
 
 
@@ -87,8 +94,14 @@ def new_sender() -> Page:
 @blueprint.route("/senders/<int:sender_id>/edit", methods=["GET", "POST"])
 def edit_sender(sender_id: int) -> Page:
     found = senders.find(runtime(), me().organisation_id, sender_id)
-    known = {"name": found.name, "address": found.address, "reply_to": found.reply_to, "pool": found.pool_id}
-    form, status = SenderForm(data={**known, "second_pool": found.second_pool_id}), 200
+    known: dict[str, object] = {
+        "name": found.name,
+        "address": found.address,
+        "reply_to": found.reply_to,
+        "pool": found.pool_id,
+    }
+    known |= {"second_pool": found.second_pool_id, "transactional_pool": found.transactional_pool_id}
+    form, status = SenderForm(data=known), 200
     form.offer()
     if request.method == "POST":
         status = 422

@@ -67,6 +67,21 @@ def find(conn: Connection, campaign_id: int) -> KeptRate | None:
     return None if row is None else KeptRate(Rate(row.emails, row.per), row.changed_at)
 
 
+@dataclass(frozen=True, slots=True)
+class From:
+    """Who a campaign is from: the state of its standing, and why it was last moved."""
+
+    sender_id: int
+    state: str
+    reason: str
+
+
+def find_sender(conn: Connection, campaign_id: int) -> From | None:
+    """A campaign's sender, once one is chosen."""
+    row = conn.execute(SQL.find_sender, {"campaign_id": campaign_id}).first()
+    return None if row is None else From(*row)
+
+
 def wait(conn: Connection, campaign_id: int, known: KeptRate, seconds: float) -> None:
     """It is used up: claim nothing of the campaign for so many seconds; unless the rate was changed meanwhile."""
     conn.execute(SQL.wait, {"campaign_id": campaign_id, "changed_at": known.changed_at, "seconds": seconds})

@@ -29,3 +29,12 @@ INSERT INTO campaign_rate (campaign_id, emails, per, per_second, burst)
 SELECT :to_campaign, emails, per, per_second, burst
   FROM campaign_rate
  WHERE campaign_id = :campaign_id
+
+-- Who it is from, and what was last done about that sender.
+-- name: find_sender
+SELECT sender.id AS sender_id, sender.state,
+       coalesce((SELECT reason FROM sender_move WHERE sender_id = sender.id ORDER BY id DESC LIMIT 1), '') AS reason
+  FROM campaign
+  JOIN sender
+    ON sender.id = campaign.sender_id
+ WHERE campaign.id = :campaign_id

@@ -132,6 +132,12 @@ def drop_of_domain(conn: Connection, organisation_id: int, domain: str) -> None:
     conn.execute(SQL.drop_of_domain, {"organisation_id": organisation_id, "domain": domain.lower()})
 
 
+def today(conn: Connection) -> date:
+    """The day that warm-ups are on now: UTC's, by the database's clock."""
+    day: date = conn.execute(SQL.today).scalar_one()
+    return day
+
+
 def check(curve: Sequence[int]) -> None:
     """Raises Invalid naming "curve"."""
     fault = _fault(curve)

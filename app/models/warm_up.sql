@@ -137,3 +137,6 @@ UPDATE warm_up
 -- name: forget_spent
 DELETE FROM warm_up_spent
  WHERE slot < now() - interval '2 days'
+
+-- name: today
+SELECT (now() AT TIME ZONE 'UTC')::date
