@@ -181,6 +181,35 @@ def test_old_posts_are_dropped_and_what_still_waited_is_counted(runtime: Runtime
     assert (found.told, found.dropped, found.waiting_events) == (1, 2, 0)
 
 
+def test_what_waits_for_one_endpoint_is_bounded_and_the_oldest_goes(
+    runtime: Runtime, built: World, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, other = add(runtime, built, reader), add(runtime, built, reader, "Other")
+    endpoints.disable(runtime, built.organisation_id, full)
+    for _ in range(4):
+        happen(runtime, built, 10)
+        tell_endpoints.make_posts(runtime)
+    with runtime.db.begin() as conn:
+        size = conn.execute(text("SELECT max(octet_length(body)) FROM endpoint_post")).scalar_one()
+        conn.execute(text("UPDATE endpoint_post SET trying_until = now() + interval '1 minute' WHERE id = 1"))
+    monkeypatch.setattr(tell_endpoints, "ROOM", 2 * size + 10)
+    assert tell_endpoints.tidy(runtime) == 3  # of each endpoint two of four; but one is being tried
+    assert [line(runtime, each).waiting_events for each in (full, other)] == [30, 20]
+    assert [line(runtime, each).dropped for each in (full, other)] == [10, 20]
+    assert [each.id for each in posts(runtime, full)][-1] == 1
+    assert tell_endpoints.tidy(runtime) == 0
+
+
+def test_news_that_nobody_made_posts_of_is_dropped_after_days(runtime: Runtime, built: World, reader: Reader) -> None:
+    add(runtime, built, reader)
+    happen(runtime, built)
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE news SET time = now() - make_interval(days => :d)"), {"d": news.KEPT + 1})
+    happen(runtime, built)
+    tell_endpoints.tidy(runtime)
+    assert kept(runtime) == 1
+
+
 def test_an_old_post_that_is_being_tried_is_not_dropped_under_who_tries_it(
     runtime: Runtime, built: World, reader: Reader
 ) -> None:

@@ -77,7 +77,7 @@ TASKS: Final = (
     Task(10.0, receivers.look_up_receivers, aside=True),
     Task(3600.0, receivers.tidy, aside=True),
     Task(3600.0, ingest.tidy, aside=True),
-    Task(3600.0, tell_endpoints.tidy, aside=True),
+    Task(300.0, tell_endpoints.tidy, aside=True),
     Task(600.0, answer_once.tidy, aside=True),
 )
 CONNECTIONS: Final = 2 + returns.AT_ONCE + sum(task.aside for task in TASKS)  # what runs at once waits for no connection of another

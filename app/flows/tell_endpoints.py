@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Final
 
@@ -36,6 +36,7 @@ PAUSES: Final = (5.0, 30.0, 120.0, 300.0, 900.0, 1800.0)  # seconds after each f
 LAST_PAUSE: Final = 3600.0
 LONGEST_REST: Final = 86_400.0  # seconds that an endpoint may ask for: a post is tried at its day's end all the same
 DROPPED: Final = 1000  # posts in one transaction
+ROOM: Final = 2 << 30  # bytes of posts that may wait for one endpoint: some ten million events
 
 
 def tell_due(runtime: Runtime) -> int:
@@ -64,11 +65,28 @@ def make_posts(runtime: Runtime) -> int:
 
 
 def tidy(runtime: Runtime) -> int:
-    """Drop posts that are older than they are kept; how many."""
+    """Drop posts that are older than they are kept, or more than there is room for, and old news; how many posts."""
+    with runtime.db.begin() as conn:
+        old = news.drop_old(conn)
+    if old:
+        log.error("%s rows of news were dropped: no worker made posts of them for %s days", old, news.KEPT)
+    aged = _drop_all(runtime, lambda conn: endpoint_post.drop_old(conn, DROPPED))
+    return aged + make_room(runtime)
+
+
+def make_room(runtime: Runtime) -> int:
+    """Drop the oldest posts of endpoints for which too much waits, as for a disabled one; how many."""
+    dropped = _drop_all(runtime, lambda conn: endpoint_post.drop_beyond(conn, ROOM, DROPPED))
+    if dropped:
+        log.warning("%s posts to endpoints were dropped: more than %s bytes waited for one", dropped, f"{ROOM:,}")
+    return dropped
+
+
+def _drop_all(runtime: Runtime, drop: Callable[[Connection], int]) -> int:
     total, dropped = 0, DROPPED
     while dropped == DROPPED and not runtime.stopping.is_set():
         with runtime.db.begin() as conn:
-            dropped = endpoint_post.drop_old(conn, DROPPED)
+            dropped = drop(conn)
         total += dropped
     return total
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, TextClause
 
 from app.db import Statements, array
 from app.models import endpoint, news
@@ -140,7 +140,16 @@ def find_page(conn: Connection, endpoint_id: int, before: int | None, limit: int
 
 def drop_old(conn: Connection, most: int) -> int:
     """Drop up to so many posts that are older than they are kept; how many it were."""
-    rows = conn.execute(SQL.drop_old, {"days": news.KEPT, "most": most}).all()
+    return _drop(conn, SQL.drop_old, {"days": news.KEPT, "most": most})
+
+
+def drop_beyond(conn: Connection, room: int, most: int) -> int:
+    """Drop up to so many of the oldest posts of endpoints for which more than `room` bytes wait; how many it were."""
+    return _drop(conn, SQL.drop_beyond, {"room": room, "most": most})
+
+
+def _drop(conn: Connection, statement: TextClause, values: Mapping[str, object]) -> int:
+    rows = conn.execute(statement, values).all()
     for row in rows:
         endpoint.count(conn, row.endpoint_id, dropped=int(row.dropped))
     return sum(row.posts for row in rows)

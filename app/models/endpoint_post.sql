@@ -152,3 +152,30 @@ SELECT endpoint_id, count(*) AS posts, sum(dropped) AS dropped
   FROM gone
  GROUP BY endpoint_id
  ORDER BY endpoint_id
+
+-- Of each endpoint the oldest bodies beyond so many bytes. Their length is known without reading them.
+-- name: drop_beyond
+WITH measured AS (
+    SELECT id, sum(octet_length(body)) OVER (PARTITION BY endpoint_id ORDER BY id DESC) AS with_newer
+      FROM endpoint_post
+     WHERE body IS NOT NULL
+), old AS (
+    SELECT endpoint_post.id
+      FROM measured
+      JOIN endpoint_post
+        ON endpoint_post.id = measured.id
+     WHERE measured.with_newer > :room
+       AND (trying_until IS NULL OR trying_until <= now())
+     ORDER BY endpoint_post.id
+     LIMIT :most
+       FOR UPDATE OF endpoint_post SKIP LOCKED
+), gone AS (
+    DELETE FROM endpoint_post
+     USING old
+     WHERE endpoint_post.id = old.id
+    RETURNING endpoint_id, CASE WHEN due_at IS NULL THEN 0 ELSE events END AS dropped
+)
+SELECT endpoint_id, count(*) AS posts, sum(dropped) AS dropped
+  FROM gone
+ GROUP BY endpoint_id
+ ORDER BY endpoint_id

@@ -127,6 +127,11 @@ def read(row: Row) -> Iterator[Item]:
         )
 
 
+def drop_old(conn: Connection) -> int:
+    """Drop what no worker made posts of for as long as posts would have been kept; how many rows."""
+    return conn.execute(SQL.drop_old, {"days": KEPT}).rowcount
+
+
 def find_domains(conn: Connection, ids: Iterable[int]) -> dict[int, str]:
     """Number -> name."""
     return {row.id: row.name for row in conn.execute(SQL.find_domains, {"ids": array(set(ids))})}

@@ -41,6 +41,11 @@ SELECT id, time, timed, lines
   FROM taken
  ORDER BY id
 
+-- What no worker made posts of for so long is not news any more.
+-- name: drop_old
+DELETE FROM news
+ WHERE time < now() - make_interval(days => :days)
+
 -- name: find_domains
 SELECT id, name
   FROM domain
