@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import time, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import AwareDatetime, Field, NaiveDatetime
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app.flows import edit_variants
@@ -18,6 +18,7 @@ from app.models.open_time import Windows
 from app.models.schedule import OwnClock, Schedule
 from app.models.variant import LETTERS
 from web.api.route import Answering, Asking
+from web.api.values import Clock, LocalMoment, Moment
 
 Id = Annotated[int, Field(ge=1, lt=2**31)]
 # What flows call the fields.
@@ -61,8 +62,8 @@ class TestShape(Asking, Answering):
 class OwnClockShape(Asking, Answering):
     """Times by each lead's own clock, without a zone."""
 
-    starts: NaiveDatetime
-    ends: NaiveDatetime | None = None
+    starts: LocalMoment
+    ends: LocalMoment | None = None
     past: Annotated[str, Field(description="Where that time has passed: now or next_day.")] = "now"
 
 
@@ -70,15 +71,15 @@ class WindowsShape(Asking, Answering):
     """When mail may go: on these weekdays (1 is Monday) from `opens` to `closes`."""
 
     days: Annotated[list[int], Field(max_length=7)]
-    opens: time
-    closes: time
+    opens: Clock
+    closes: Clock
     own: Annotated[bool, Field(description="By each lead's own clock.")] = False
 
 
 class ScheduleShape(Asking, Answering):
     """When it goes, beside `start_at`."""
 
-    deliver_by: AwareDatetime | None = None
+    deliver_by: Moment | None = None
     own_clock: OwnClockShape | None = None
     zone: Annotated[str, Field(description="Of the windows, and of leads without one.", max_length=64)] = "UTC"
     windows: WindowsShape | None = None
@@ -97,7 +98,7 @@ class CampaignDraft(Asking):
     text: Annotated[str, Field(description="Left empty, it is made from the HTML.")] = ""
     variants: Annotated[list[VariantShape], Field(description="From the second on.", max_length=variant.MOST)] = []
     test: TestShape = TestShape()
-    start_at: Annotated[AwareDatetime | None, Field(description="null: when it is launched.")] = None
+    start_at: Annotated[Moment | None, Field(description="null: when it is launched.")] = None
     schedule: ScheduleShape = ScheduleShape()
     unknown_policy: Annotated[str, Field(description=f"One of {', '.join(campaign.POLICIES)}.")] = "hold"
     track_opens: Annotated[str, Field(description="auto, on or off.")] = "auto"

@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 import orjson
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from app.flows import messages
 from app.flows.messages import MessageStatus, NewMessage
 from app.message_ids import from_public
 from web.api.cursors import Page, Paged, page_of, strange, text
 from web.api.route import MANY, MANY_LIMIT, Answering, Asking, Caller, Routes
+from web.api.values import Moment
 
 routes: Final = Routes("messages")
 
@@ -30,9 +31,9 @@ class Message(Asking):
     sender: Annotated[
         str | None, Field(description="The address of a sender; null: the template's, or the only one.")
     ] = None
-    send_at: Annotated[
-        AwareDatetime | None, Field(description="With its zone, up to a year ahead; null, or past: now.")
-    ] = None
+    send_at: Annotated[Moment | None, Field(description="With its zone, up to a year ahead; null, or past: now.")] = (
+        None
+    )
     metadata: Annotated[dict[str, Any] | None, Field(description="Comes back with its status, to you alone.")] = None
     idempotency_key: Annotated[
         str | None, Field(description="Of two messages with the same one the second is the first.", max_length=255)
