@@ -15,13 +15,13 @@ from sqlalchemy import text
 
 from app.config import Settings
 from app.errors import DayUsedUp
-from app.flows import finish, launch, pace, reconcile, repeat, rescue, resolve, send_range, settle, steer
+from app.flows import choose_winner, finish, launch, pace, reconcile, repeat, rescue, resolve, send_range, settle, steer
 from app.flows.answers import Answer
 from app.flows.compose import Composer
 from app.flows.resolve import Evidence
 from app.flows.send_range import Page
 from app.mail import OUTCOMES, Letter
-from app.models import campaign, ledger, limit, outbox, unknown
+from app.models import campaign, ledger, limit, outbox, unknown, variant
 from app.models.event import Fact
 from app.models.handoff import HandOff
 from app.models.limit import Limit
@@ -29,6 +29,7 @@ from app.models.outbox import Lease
 from app.runtime import Runtime
 from tests import world
 from tests.moves import watch_moves
+from tests.outbox_variants import add_variant, check_variants
 from tests.stranger import Mood, Stranger
 from tests.world import World
 
@@ -62,7 +63,8 @@ SELECT (SELECT state FROM campaign) AS state,
        EXISTS (SELECT FROM handoff) AS handed_over,
        EXISTS (SELECT FROM handoff WHERE unknown_since IS NOT NULL) AS unknown,
        EXISTS (SELECT FROM handoff WHERE repeat_at IS NOT NULL) AS repeating,
-       EXISTS (SELECT FROM handoff WHERE outcomes ~ '[fl]') AS failed
+       EXISTS (SELECT FROM handoff WHERE outcomes ~ '[fl]') AS failed,
+       EXISTS (SELECT FROM variant_test WHERE winner IS NULL) AS tested
 """
 
 
@@ -98,8 +100,9 @@ class House:
         for runtime in (*self.workers, self.clock):
             runtime.close()
 
-    def furnish(self, idempotent_for: float, second: bool) -> None:
-        """A new provider, and a campaign to seven leads that was just launched; perhaps with a second pool.
+    def furnish(self, idempotent_for: float, second: bool, tested: bool = False) -> None:
+        """A new provider, and a campaign to seven leads that was just launched; perhaps with a second pool, or tested:
+        some get another subject, and the rest waits for the better one.
 
         Both pools speak with the same stranger, who knows the truth of both: its moods break one or the other.
         """
@@ -111,6 +114,9 @@ class House:
         )
         if second:
             self._add_second_pool()
+        if tested:
+            with self.clock.db.begin() as conn:
+                add_variant(conn, self.world.organisation_id)
         self.provider = Stranger(idempotent_for)
         self.hands: list[Hand | None] = [None, None]
         self.asked: Counter[int] = Counter()  # how often somebody knowingly asked to send to a lead again
@@ -220,7 +226,7 @@ class House:
 
     def make_due(self) -> None:
         """So much time passes that everything which waits for its time is due."""
-        self.run("UPDATE outbox SET due_at = now() WHERE state = 'ready'")
+        self.run("UPDATE outbox SET due_at = now() WHERE state = 'ready' AND due_at < 'infinity'")
         self.run("UPDATE pool SET resume_at = now() WHERE resume_at IS NOT NULL")
         self.run("UPDATE pool SET probe_until = now() - interval '1 second' WHERE probe_until IS NOT NULL")
         self.run("UPDATE handoff SET repeat_at = now() WHERE repeat_at IS NOT NULL")
@@ -233,6 +239,13 @@ class House:
                 limit.set_limits(conn, pool_id, limits)
             with redis.Redis.from_url(self.clock.settings.redis_url) as client:
                 client.mset({f"millrace:pace:{pool_id}:{each.receiver}": "0" for each in limits} or {"none": 0})
+
+    def choose(self) -> None:
+        """The wait for the winner of a test is over, where it has begun."""
+        with self.clock.db.begin() as conn:
+            variant.note_sent(conn)
+        self.run("UPDATE variant_test SET decide_at = now() WHERE decide_at IS NOT NULL")
+        choose_winner.choose_due(self.clock)
 
     # -- What must hold ------------------------------------------------------------------------------------------------
 
@@ -251,6 +264,8 @@ class House:
         for lead_id, calls in self.provider.taken.items():
             assert len(calls) <= 1 + self.asked[lead_id], f"lead {lead_id} was mailed twice: by calls {calls}"
         assert not self.provider.clashes, "a key came again with other bytes"
+        with self.clock.db.begin() as conn:
+            check_variants(conn, self.provider.calls)
         self._check_sums()
         self.now = self.ask(NOW)[0]
 
@@ -299,6 +314,7 @@ class House:
             repeat.repeat_due(self.workers[0])
             steer.close_cancelled(self.clock)
             finish.finish_due(self.clock)
+            self.choose()
             if self._is_over():
                 break
         assert self._is_over(), f"it has not ended: {self.state}, {self.ask('SELECT id, state, due_at FROM outbox')}"

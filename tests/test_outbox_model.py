@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from app.config import Settings
 from app.errors import Conflict
-from app.flows import finish, look_up, pools, repeat, rescue, steer, unknowns
+from app.flows import choose_winner, finish, look_up, pools, repeat, rescue, steer, unknowns
 from app.flows.resolve import Evidence
 from app.mail import Kind
 from app.models import pool
@@ -66,10 +66,10 @@ class Outbox(RuleBasedStateMachine):
 
     house: House
 
-    @initialize(keys=st.booleans(), second=st.booleans(), pages=st.integers(0, 2), moods=FAIR)
-    def launch(self, keys: bool, second: bool, pages: int, moods: list[Mood]) -> None:
+    @initialize(keys=st.booleans(), second=st.booleans(), tested=st.booleans(), pages=st.integers(0, 2), moods=FAIR)
+    def launch(self, keys: bool, second: bool, tested: bool, pages: int, moods: list[Mood]) -> None:
         """So many pages are sent already: from two on the campaign is handed over, most often with unknowns."""
-        self.house.furnish(DAY if keys else 0.0, second)
+        self.house.furnish(DAY if keys else 0.0, second, tested)
         for _ in range(pages):
             self.a_worker_sends_a_page(0, moods)
 
@@ -277,6 +277,18 @@ class Outbox(RuleBasedStateMachine):
             found = self.house.ask("SELECT id FROM pool ORDER BY id")
             with self.house.clock.db.begin() as conn:
                 pool.pause(conn, found[which % len(found)][0], "by a person")
+
+    @precondition(lambda self: self.house.now.tested)
+    @rule()
+    def the_clock_chooses_the_winner(self) -> None:
+        self.house.choose()
+
+    @precondition(lambda self: self.house.now.tested)
+    @rule(winner=st.integers(0, 1))
+    def a_person_chooses_the_winner(self, winner: int) -> None:
+        world = self.house.world
+        with suppress(Conflict):
+            choose_winner.choose(self.house.clock, world.organisation_id, world.user_id, world.campaign_id, winner)
 
     @rule(limits=LIMITS)
     def a_person_sets_limits(self, limits: list[Limit]) -> None:

@@ -332,6 +332,17 @@ def test_of_many_who_choose_at_once_one_does(house: House) -> None:
     assert house.peer.sink.book.stats()["duplicates"] == 0
 
 
+def test_a_winner_that_was_chosen_stays_the_winner(house: House) -> None:
+    house.launch()
+    house.send()
+    house.wait()
+    with house.runtime.db.begin() as conn:
+        assert variant.choose(conn, house.campaign_id, 1, [])
+        assert not variant.choose(conn, house.campaign_id, 2, [])
+        assert not variant.choose(conn, house.campaign_id, 2, [], by_hand=True)
+    assert house.test().winner == 1
+
+
 def test_a_choice_that_is_cut_off_before_its_commit_has_chosen_nothing(house: House) -> None:
     house.launch()
     house.send()

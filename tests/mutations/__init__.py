@@ -13,6 +13,7 @@ from tests.mutations.mutation import Mutation
 from tests.mutations.pools_and_sums import POOLS_AND_SUMS
 from tests.mutations.resolving import RESOLVING
 from tests.mutations.tracking import TRACKING
+from tests.mutations.variants import VARIANTS
 from tests.mutations.way_back import WAY_BACK
 from tests.mutations.ways_and_pace import WAYS_AND_PACE
 
@@ -29,4 +30,5 @@ MUTATIONS: Final = (
     *ENDPOINTS,
     *ACCOUNTS,
     *CONSEQUENCES,
+    *VARIANTS,
 )
