@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final
 
 from wtforms import RadioField, SelectField, StringField, TextAreaField
-from wtforms.widgets import DateTimeLocalInput
 
 from app.flows.edit_campaign import Draft
 from app.flows.edit_variants import Parts, TestDraft
-from app.models import segment, sender
+from app.models import recurrence, segment, sender
 from app.models.campaign import Campaign, Content
 from app.models.field import Fields, Type, load_fields
-from web import variant_form
+from app.models.schedule import from_json
+from web import schedule_form, variant_form
 from web.context import me, runtime
 from web.forms import Form, choices
+from web.schedule_form import ScheduleFields
 from web.variant_form import VariantFields
-from web.zones import last_zone, read_moment, write_moment
 
 SAMPLE: Final = """<!doctype html>
 <html>
@@ -33,7 +32,6 @@ SAMPLE: Final = """<!doctype html>
 """
 # How a merge field of each type is best begun.
 FILTERS: Final[dict[Type, str]] = {"text": ' | default: "…"', "date": ' | date: "%-d %B %Y"'}
-WHEN: Final = [("now", "As soon as it is launched"), ("later", "At a time")]
 # What a campaign does about emails of which nobody knows whether the provider took them: its name, and one sentence.
 POLICIES: Final = {
     "hold": (
@@ -59,7 +57,7 @@ def _number(value: object) -> int | None:
     return int(str(value)) if value not in (None, "", "None") else None
 
 
-class CampaignForm(VariantFields, Form):
+class CampaignForm(VariantFields, ScheduleFields, Form):
     """Everything that is written by hand. Its fields are named like the faults of `edit_campaign`."""
 
     name = StringField("Name", description="For you and your colleagues; leads see it only where you merge it in.")
@@ -68,9 +66,6 @@ class CampaignForm(VariantFields, Form):
     subject = StringField("Subject")
     html = TextAreaField("HTML")
     text = TextAreaField("Text", description="For readers without HTML. Left empty, it is made from the HTML.")
-    when = RadioField("Sent", choices=choices(WHEN), default="now")
-    start = StringField("Day and time", widget=DateTimeLocalInput())
-    zone = StringField("in the time zone")
     unknown_policy = RadioField(
         "When it is not known whether the provider took an email",
         choices=choices((name, label) for name, (label, _) in POLICIES.items()),
@@ -82,10 +77,11 @@ class CampaignForm(VariantFields, Form):
 
     def offer(self) -> None:
         """Fill the lists with what this organisation has."""
-        written = (self.name, self.sender, self.segment, self.subject, self.start, self.zone)
+        written = (self.name, self.sender, self.segment, self.subject)
         for field in (*written, self.track_opens, self.track_clicks):
             field.flags.plain = True  # a draft is saved without them, but they are not called optional
         variant_form.offer(self)
+        schedule_form.offer(self)
         with runtime().db.begin() as conn:
             senders = sender.list_senders(conn, me().organisation_id)
             segments = segment.find_page(conn, me().organisation_id, limit=1000)
@@ -94,8 +90,9 @@ class CampaignForm(VariantFields, Form):
         self.segment.choices = choices([("", "Everyone"), *((each.id, each.name) for each in segments)])
 
     def draft(self) -> Draft:
-        """What was written. Raises Invalid naming "start" or "zone"."""
+        """What was written. Raises Invalid naming what is wrong about its times."""
         variants, test = variant_form.read_variants(self)
+        start_at, schedule, repeats = schedule_form.read(self)
         return Draft(
             name=self.name.data or "",
             sender_id=self.sender.data,
@@ -103,16 +100,15 @@ class CampaignForm(VariantFields, Form):
             subject=self.subject.data or "",
             html=_lines(self.html.data),
             text=_lines(self.text.data),
-            start_at=self._start_at() if self.when.data == "later" else None,
+            start_at=start_at,
             unknown_policy=self.unknown_policy.data or "",
             track_opens=self.track_opens.data or "",
             track_clicks=self.track_clicks.data or "",
             variants=variants,
             test=test,
+            schedule=schedule,
+            repeats=repeats,
         )
-
-    def _start_at(self) -> datetime:
-        return read_moment(self.start.data or "", (self.zone.data or "UTC").strip())
 
 
 def fresh() -> dict[str, object]:
@@ -120,12 +116,13 @@ def fresh() -> dict[str, object]:
     with runtime().db.begin() as conn:
         knows_names = "attributes.first_name" in load_fields(conn, me().organisation_id)
     greeting = ' {{ lead.first_name | default: "there" }}' if knows_names else ""
-    return {"html": SAMPLE % greeting, "when": "now", "zone": last_zone()}
+    return {"html": SAMPLE % greeting} | schedule_form.fresh()
 
 
 def written(found: Campaign, content: Content, variants: Sequence[Parts], test: TestDraft) -> dict[str, object]:
     """A saved campaign's form."""
-    zone = last_zone()
+    with runtime().db.begin() as conn:
+        repeats = recurrence.find(conn, found.id)
     return {
         "name": found.name,
         "sender": found.sender_id,
@@ -133,13 +130,12 @@ def written(found: Campaign, content: Content, variants: Sequence[Parts], test: 
         "subject": content.subject,
         "html": content.html,
         "text": content.text,
-        "when": "later" if found.start_at else "now",
-        "start": write_moment(found.start_at, zone) if found.start_at else "",
-        "zone": zone,
         "unknown_policy": found.unknown_policy,
         "track_opens": found.track_opens,
         "track_clicks": found.track_clicks,
-    } | variant_form.written_variants(variants, test)
+        **schedule_form.written(found.start_at, from_json(found.schedule), repeats),
+        **variant_form.written_variants(variants, test),
+    }
 
 
 def merge_fields(fields: Fields) -> list[tuple[str, str]]:

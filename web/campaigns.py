@@ -226,7 +226,7 @@ def _editor(form: CampaignForm, campaign_id: int | None = None) -> str:
 
 
 def _saved(form: CampaignForm, campaign_id: int) -> AnyResponse:
-    if form.when.data == "later":
+    if form.when.data != "now" or form.windows.data:
         keep_zone((form.zone.data or "UTC").strip())
     endpoint = NEXT.get(request.form.get("then", ""))
     if endpoint is None:

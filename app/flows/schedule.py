@@ -166,7 +166,7 @@ def faults_of(chosen: Schedule, start_at: datetime | None, now: datetime) -> lis
     if not faults and chosen.own and chosen.own.ends and chosen.own.past == "now":
         last = moment(chosen.own.ends, "Etc/GMT+12")
         if last <= now:
-            faults.append(Fault("own_ends", "That has passed everywhere: choose a later time."))
+            faults.append(Fault("deliver_by", "That has passed everywhere: choose a later time."))
     return faults
 
 

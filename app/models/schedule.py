@@ -117,7 +117,7 @@ def _moment(written: str | None) -> datetime | None:
 
 
 def faults_of(schedule: Schedule, start_at: datetime | None) -> list[Fault]:
-    """What is wrong with it in itself, at the fields of the form: zone, deliver_by, own_ends, days, opens, lateness."""
+    """What is wrong with it in itself, at the fields of the form: zone, deliver_by, past, days, opens, lateness."""
     faults = []
     if schedule.zone not in available_timezones():
         faults.append(
@@ -128,7 +128,7 @@ def faults_of(schedule: Schedule, start_at: datetime | None) -> list[Fault]:
     if schedule.deliver_by and schedule.own:
         faults.append(Fault("deliver_by", "Say it by leads' own clocks, as the start."))
     if schedule.own and schedule.own.ends and schedule.own.ends <= schedule.own.starts:
-        faults.append(Fault("own_ends", "It must be later than the start."))
+        faults.append(Fault("deliver_by", "It must be later than the start."))
     if schedule.own and schedule.own.past not in PAST:
         faults.append(Fault("past", f"Choose one of these: {', '.join(PAST)}."))
     if schedule.windows and not (schedule.windows.days and set(schedule.windows.days) <= set(range(1, 8))):

@@ -31,18 +31,27 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 
-  const later = document.querySelector("input[name=when][value=later]");
+  /* data-shown="name=value,value": while that field has one of them; "name": while it is ticked; "name=*": filled. */
+  const shown = [...document.querySelectorAll("[data-shown]")];
   const toggle = () => {
-    for (const part of document.querySelectorAll("[data-when]")) part.hidden = !later.checked;
+    for (const part of shown) {
+      const [name, values] = part.dataset.shown.split(/=(.*)/);
+      const fields = [...document.getElementsByName(name)];
+      const field = fields.find((each) => each.type !== "radio" || each.checked);
+      const value = field?.type === "checkbox" ? (field.checked ? "on" : "") : field?.value ?? "";
+      part.hidden = !(values && values !== "*" ? values.split(",").includes(value) : value);
+    }
   };
-  for (const option of document.querySelectorAll("input[name=when]")) option.addEventListener("change", toggle);
+  for (const name of new Set(shown.map((part) => part.dataset.shown.split("=")[0]))) {
+    for (const field of document.getElementsByName(name)) field.addEventListener("change", toggle);
+  }
   toggle();
 
   /* The reader's own time zone is offered, visibly, while no other was chosen and no time was written. */
   const zone = document.querySelector("[data-zone]");
   const start = document.getElementById("start");
   const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  if (zone && zone.value === "UTC" && !start.value && here) zone.value = here;
+  if (zone && zone.value === "UTC" && !start?.value && here) zone.value = here;
 });
 
 function selectLine(area, number) {
