@@ -103,7 +103,7 @@ def test_a_paused_sender_sends_nothing_its_owner_is_told_and_others_go_on(runtim
     with runtime.db.begin() as conn:
         (told,) = alert.find_open(conn, bad.organisation_id)
     assert (told.kind, told.sender_id) == (alert.Kind.SENDER_PAUSED, bad.sender_id)
-    assert told.message == "60 of 1,000 emails came back (6 %; 5 % are put up with)."
+    assert told.message == "60 of 1,000 emails came back (6\u00a0%; 5\u00a0% are put up with)."
     assert query(runtime, "SELECT count(*) FROM alert_notice WHERE user_id = :id", id=bad.user_id) == [(1,)]
     assert stand.judge_senders(runtime) == 0
 

@@ -13,7 +13,7 @@ from app.errors import Conflict, Fault, Invalid
 from app.flows import edit_variants, recur
 from app.flows.edit_variants import USUAL_TEST, Parts, TestDraft
 from app.flows.recur import Repeats
-from app.models import campaign, recurrence, segment, track
+from app.models import campaign, campaign_rate, recurrence, segment, track
 from app.models.campaign import Campaign, Content
 from app.models.field import load_fields
 from app.models.schedule import AT_ONCE, Schedule, from_json, to_json
@@ -96,7 +96,10 @@ def duplicate(runtime: Runtime, organisation_id: int, owner_id: int, campaign_id
             test=test,
             schedule=_without_times(from_json(source.schedule)),
         )
-    return create(runtime, organisation_id, owner_id, draft)
+    copied = create(runtime, organisation_id, owner_id, draft)
+    with runtime.db.begin() as conn:
+        campaign_rate.copy(conn, campaign_id, copied)
+    return copied
 
 
 def _check(

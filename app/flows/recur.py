@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from app.errors import Conflict, Fault, Invalid
-from app.models import campaign, recurrence
+from app.models import campaign, campaign_rate, recurrence
 from app.models.open_time import moment
 from app.models.recurrence import Recurrence
 from app.models.schedule import OwnClock, Schedule, from_json, to_json
@@ -118,7 +118,10 @@ def _make(
         moved = replace(schedule, own=replace(own, starts=local, ends=ends))
     elif schedule.deliver_by is not None:
         moved = replace(schedule, deliver_by=at + (schedule.deliver_by - moment(repeats.begins, repeats.zone)))
-    return recurrence.copy(conn, row["id"], f" · {local:%-d %b %Y %H:%M}", at, to_json(moved))
+    copied = recurrence.copy(conn, row["id"], f" · {local:%-d %b %Y %H:%M}", at, to_json(moved))
+    if copied is not None:
+        campaign_rate.copy(conn, row["id"], copied)
+    return copied
 
 
 def _go_on(conn: Connection, campaign_id: int, repeats: Recurrence, schedule: Schedule, now: datetime) -> None:

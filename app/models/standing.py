@@ -206,7 +206,7 @@ def _figures(standing: Standing) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %".replace(".00 ", " ")
+    return f"{100 * share:.2f}\u00a0%".replace(".00\u00a0", "\u00a0")
 
 
 RANGES: Final[Mapping[str, tuple[float, float, str]]] = {
