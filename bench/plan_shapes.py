@@ -224,6 +224,28 @@ SELECT range_id, min(campaign_id), coalesce(bit_or(mask) FILTER (WHERE kind = 'o
            known.clicked | excluded.clicked, known.clicked_by_people | excluded.clicked_by_people
        )
 """
+# As the clock does it (app/models/event.sql, summarise_sent), for the chunks of the last simulated day.
+SUMMARISE = """
+SELECT coalesce(sum(brin_summarize_range(pg_class.oid, full_group * 64)), 0)
+  FROM show_chunks('event', newer_than => %s) AS chunk
+  JOIN pg_index
+    ON pg_index.indrelid = chunk
+  JOIN pg_class
+    ON pg_class.oid = pg_index.indexrelid
+ CROSS JOIN LATERAL (SELECT pg_relation_size(chunk) / (64 * current_setting('block_size')::integer) AS groups) AS has
+ CROSS JOIN LATERAL generate_series(0, has.groups - 1) AS full_group
+ WHERE pg_class.relname LIKE '%%event\\_sent'
+"""
+# As autovacuum does it in the minutes after: in accelerated time it would come hours too late.
+SUMMARISE_TIMES = """
+SELECT sum(brin_summarize_new_values(pg_class.oid))
+  FROM show_chunks('event', newer_than => %s) AS chunk
+  JOIN pg_index
+    ON pg_index.indrelid = chunk
+  JOIN pg_class
+    ON pg_class.oid = pg_index.indexrelid
+ WHERE pg_class.relname LIKE '%%event\\_time'
+"""
 KEEP = """
 INSERT INTO webhook (pool_id, delivery, body, received_at) VALUES (%(pool_id)s, '', %(body)s, %(at)s) RETURNING id
 """

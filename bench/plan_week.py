@@ -16,7 +16,7 @@ import psycopg
 from app.flows.refresh import refresh
 from app.runtime import Runtime
 from bench import plan_shapes as shapes
-from bench.harness import Figures, Server
+from bench.harness import Figures, Server, Wal
 from bench.prefill import PAST_CAMPAIGNS, Connection, Tenant
 
 CAMPAIGN = 25_000  # leads of one, at the most
@@ -45,6 +45,7 @@ class Day:
     emails: int
     events: int
     campaigns: range
+    images: int  # bytes of log that were whole pages
     spent: Spent
 
 
@@ -86,18 +87,19 @@ class Week:
     def live(self, day: int, runtime: Runtime) -> Day:
         """Let a day pass, counted from 0."""
         self.spent = Spent()
-        first, emails, events = self.next_campaign, 0, 0
+        first, emails, events, images = self.next_campaign, 0, 0, 0
         for hour in range(day * 24, day * 24 + 24):
-            self._alone("CHECKPOINT")
-            sent = round(self.emails * share((self.began + hour * HOUR).hour))
-            with self._phase("send"):
-                emails += self._send(hour, sent)
-            events += self._webhooks(hour)
-            with self._phase("refresh"):
-                self._refresh(runtime, hour)
+            with Wal(self.house.database_url) as log:  # begins with a checkpoint
+                sent = round(self.emails * share((self.began + hour * HOUR).hour))
+                with self._phase("send"):
+                    emails += self._send(hour, sent)
+                events += self._webhooks(hour)
+                with self._phase("refresh"):
+                    self._refresh(runtime, hour)
+            images += log.read_images()
         with self._phase("tidy"):
             self._tidy(day)
-        return Day(emails, events, range(first, self.next_campaign), self.spent)
+        return Day(emails, events, range(first, self.next_campaign), images, self.spent)
 
     def compress_all(self) -> float:
         """As it will be a week later; in seconds. Nothing on the Apache edition."""
@@ -181,6 +183,8 @@ class Week:
 
     def _refresh(self, runtime: Runtime, hour: int) -> None:
         """What policies, or the clock, have done by the end of the hour."""
+        for summarise in (shapes.SUMMARISE, shapes.SUMMARISE_TIMES):
+            self._alone(summarise, self.began + (hour - 23) * HOUR)
         if self.house.edition == "apache":
             while refresh(runtime, hours_wait=0, days_wait=0):
                 pass
@@ -243,5 +247,6 @@ def figures(day: Day) -> Figures:
         "posts_seconds": seconds["posts"],
         "refresh_seconds": seconds["refresh"],
         **{f"wal_bytes_per_email_{phase}": wal[phase] / day.emails for phase in PHASES},
+        "wal_bytes_per_email_page_images": day.images / day.emails,
         "wal_bytes_per_email": sum(log for phase, log in wal.items() if phase != "world") / day.emails,
     }
