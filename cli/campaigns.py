@@ -1,4 +1,4 @@
-"""`millrace campaign`: list, launch, pause, resume, cancel, status; unknowns and send-failed-again beside it."""
+"""`millrace campaign`: list, launch, pause, resume, cancel, status; unknowns, send-failed-again and tests beside it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from app.models.outbox import Progress
 from cli.arguments import as_json, find_campaign, owner_of, which
 from cli.process import runtime_of_command
 from cli.unknowns import say, send_failed_again, unknowns
+from cli.variants import choose, show_test
 
 
 @click.group("campaign")
@@ -24,6 +25,8 @@ def campaign() -> None:
 
 campaign.add_command(unknowns)
 campaign.add_command(send_failed_again)
+campaign.add_command(show_test)
+campaign.add_command(choose)
 
 
 @campaign.command("list")
