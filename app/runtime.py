@@ -55,6 +55,7 @@ class Runtime:
         self._alarms: dict[int, threading.Timer] = {}
         self._calls: ThreadPoolExecutor | None = None
         self._providers: dict[bytes, Provider] = {}
+        self._tickets: dict[int, PoolTickets] = {}
         self._lock = threading.Lock()
 
     def use_bell(self, ring: Ring) -> None:
@@ -110,10 +111,17 @@ class Runtime:
                     deadline=self.settings.call_deadline,
                     token=self.returns.token,
                     private=self.settings.private_providers,
-                    tickets=PoolTickets(self.db, pool_id, self.settings.call_deadline),
+                    tickets=self._tickets.setdefault(
+                        pool_id, PoolTickets(self.db, pool_id, self.settings.call_deadline)
+                    ),
                 )
                 self._providers[url] = known
             return known
+
+    def crowded(self, conn: Connection, pool_id: int) -> list[str]:
+        """Receivers ("": all others) whose emails this process leaves to those that have the pool's connections."""
+        tickets = self._tickets.get(pool_id)
+        return tickets.find_crowded(conn) if tickets is not None else []
 
     def close(self) -> None:
         self.stopping.set()

@@ -11,6 +11,8 @@ from time import monotonic
 from typing import Final
 from uuid import uuid4
 
+from sqlalchemy import Connection
+
 from app.db import Database
 from app.errors import Unavailable
 from app.models import connection
@@ -29,6 +31,7 @@ class PoolTickets:
         self.db = db
         self.pool_id = pool_id
         self.lasts = max(LASTS, 3 * deadline)
+        self.elsewhere: dict[str, int] = {}  # receiver -> the pool's connections, when none was to be had for us
 
     def take(self, receiver: str, most: int) -> Ticket | None:
         """One for a connection that carries emails to a receiver ("": to any), of `most` in all; None: all are out."""
@@ -51,6 +54,17 @@ class PoolTickets:
                 connection.give_back(conn, ticket.id)
         except Unavailable as error:
             log.info("a ticket for a connection is left to run out: %s", error)
+
+    def leave(self, receiver: str, most: int) -> None:
+        """This process has no connection for a receiver, and found none to be had: its emails are left to others."""
+        self.elsewhere[receiver] = most
+
+    def find_crowded(self, conn: Connection) -> list[str]:
+        """The receivers that were left to others, but those for whom there is a ticket again."""
+        for receiver, most in list(self.elsewhere.items()):
+            if connection.is_free(conn, self.pool_id, receiver, most):
+                self.elsewhere.pop(receiver, None)
+        return list(self.elsewhere)
 
     def _ticket(self, granted: Granted | None, begun: float) -> Ticket | None:
         """By our own clock it is over a little earlier than by the database's: counted from before it was asked."""

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from app.config import Settings
 from app.errors import ProviderDown
 from app.flows import launch, send_range
-from app.mail import Accepted, Batch
+from app.mail import Accepted, Batch, Deferred, Outcome
 from app.models import connection, limit, outbox
 from app.models.limit import Limit
 from app.models.outbox import Progress
@@ -84,16 +84,27 @@ def send_all(providers: list[Provider], batches: list[Batch]) -> int:
     """All at once, in turn through each process; how many letters were taken, those that found no place sent again."""
 
     def send(place: int) -> int:
-        while True:
+        left, taken = batches[place], 0
+        while left.letters:
             try:
-                outcomes = providers[place % len(providers)].send(batches[place])
-                return sum(isinstance(each, Accepted) for each in outcomes)
+                outcomes = providers[place % len(providers)].send(left)
+                taken += sum(isinstance(each, Accepted) for each in outcomes)
+                put_off = [
+                    each for each, outcome in zip(left.letters, outcomes, strict=True) if outcome_is_later(outcome)
+                ]
+                left = replace(left, letters=put_off)
             except ProviderDown as busy:
                 assert busy.passing
                 time.sleep(0.1)
+        return taken
 
     with ThreadPoolExecutor(12) as calls:
         return sum(calls.map(send, range(len(batches))))
+
+
+def outcome_is_later(outcome: Outcome) -> bool:
+    """Of a batch that was under way when no connection was to be had any more."""
+    return isinstance(outcome, Deferred) and outcome.retry_in is not None
 
 
 def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:
@@ -251,3 +262,47 @@ def test_alone_a_process_asks_nobody(settings: Settings) -> None:
         assert send_all([provider], [batch(at) for at in range(1, 7)]) == 60
         provider.close()
     assert server.most == 2
+
+
+def test_a_process_that_finds_all_connections_taken_leaves_the_work_to_those_who_have_them(
+    settings: Settings, runtime: Runtime
+) -> None:
+    with serve(Crowd()) as port:
+        built = built_at(runtime, port, "&connections=1&batch=10", leads=30)
+        launch.launch(runtime, built.organisation_id, built.campaign_id)
+        other = uuid4()
+        with runtime.db.begin() as conn:
+            assert connection.take(conn, other, built.pool_id, "", 1, 60.0) is not None
+        assert send_range.drain(runtime, seconds=5) == 1  # tried once
+        with runtime.db.begin() as conn:
+            conn.execute(text("UPDATE outbox SET due_at = now()"))
+        begun = time.monotonic()
+        assert send_range.drain(runtime, seconds=5) == 0
+        assert time.monotonic() - begun < 0.5
+        with runtime.db.begin() as conn:
+            connection.give_back(conn, other)
+        assert send_range.drain(runtime, seconds=5) == 1
+        with runtime.db.begin() as conn:
+            assert outbox.progress(conn, built.campaign_id).sent == 30
+
+
+def test_only_the_receiver_whose_connections_are_taken_is_left_to_others(settings: Settings, runtime: Runtime) -> None:
+    with serve(Crowd()) as port:
+        built = built_at(runtime, port, "&connections=3&batch=10", leads=50)
+        with runtime.db.begin() as conn:
+            conn.execute(text("UPDATE domain SET receiver = 'yahoo' WHERE name = 'mail1.example.com'"))
+        set_limits(runtime, built.pool_id, Limit("yahoo", connections=1))
+        launch.launch(runtime, built.organisation_id, built.campaign_id)
+        other = uuid4()
+        with runtime.db.begin() as conn:
+            assert connection.take(conn, other, built.pool_id, "yahoo", 3, 60.0) is not None
+        send_range.drain(runtime, seconds=8)
+        with runtime.db.begin() as conn:
+            conn.execute(text("UPDATE outbox SET due_at = now()"))
+            assert outbox.progress(conn, built.campaign_id).sent == 40
+        assert send_range.drain(runtime, seconds=5) == 0
+        with runtime.db.begin() as conn:
+            connection.give_back(conn, other)
+        send_range.drain(runtime, seconds=5)
+        with runtime.db.begin() as conn:
+            assert outbox.progress(conn, built.campaign_id).sent == 50

@@ -145,6 +145,7 @@ def claim(runtime: Runtime, *, messages_only: bool = False) -> Lease | None:
                 limited=choice.limited,
                 warms=choice.warms,
                 rated=choice.rated,
+                not_for=runtime.crowded(conn, choice.pool_id),
             )
             if lease is not None:
                 return lease

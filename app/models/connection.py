@@ -44,6 +44,12 @@ def give_back(conn: Connection, connection_id: UUID) -> None:
     conn.execute(SQL.give_back, {"id": connection_id})
 
 
+def is_free(conn: Connection, pool_id: int, receiver: str, most: int) -> bool:
+    """Whether one more could be taken."""
+    values = {"pool_id": pool_id, "receiver": receiver, "most": most}
+    return bool(conn.execute(SQL.is_free, values).scalar_one())
+
+
 def count_open(conn: Connection, pool_id: int) -> dict[str, int]:
     """receiver -> connections that are open now; "" for emails to nobody that a limit names."""
     return {row.receiver: row.connections for row in conn.execute(SQL.count_open, {"pool_id": pool_id})}

@@ -64,3 +64,17 @@ SELECT receiver, count(*) AS connections
    AND until > now()
  GROUP BY receiver
  ORDER BY receiver
+
+-- name: is_free
+SELECT count(*) < :most
+       AND count(*) FILTER (WHERE receiver = :receiver) < coalesce(
+           (SELECT connections
+              FROM pool_limit
+             WHERE pool_limit.pool_id = :pool_id
+               AND pool_limit.receiver = :receiver
+               AND :receiver <> ''),
+           :most
+       ) AS free
+  FROM pool_connection
+ WHERE pool_id = :pool_id
+   AND until > now()

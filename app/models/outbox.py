@@ -112,12 +112,15 @@ def claim(
     limited: bool = False,
     warms: bool = False,
     rated: bool = False,
+    not_for: Sequence[str] = (),
 ) -> Lease | None:
     """Take the campaign's oldest due range for `lease` seconds, to go through a pool; None where every one is taken.
 
-    The page is at most `most` leads of it.
+    The page is at most `most` leads of it. `not_for`: receivers whose ranges are left to other processes, "" for ranges
+    that wait for none.
     """
     values = {"campaign_id": campaign_id, "owner": owner, "lease": lease, "most": most, "pool_id": pool_id}
+    values |= {"not_for": list(not_for)}
     row = conn.execute(SQL.claim, values).first()
     if row is None:
         return None

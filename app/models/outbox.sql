@@ -8,6 +8,7 @@ WITH next AS (
        AND state = 'ready'
        AND due_at <= now()
        AND (closes_at IS NULL OR closes_at > now())
+       AND coalesce(waits_for, '') <> ALL (CAST(:not_for AS text[]))
        AND (waits_for IS NULL
             OR NOT EXISTS (
                    SELECT FROM pool_pace

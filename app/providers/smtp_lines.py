@@ -20,8 +20,8 @@ from app.providers.tickets import Ticket, Tickets
 log = logging.getLogger(__name__)
 
 ASK_AGAIN: Final = 0.2  # seconds between two questions whether another process has closed a connection
-PATIENCE: Final = 2.0  # seconds that a call waits while this process has no connection for its receiver at all
-LATER: Final = 5.0  # seconds until leads are tried again that found none then
+PATIENCE: Final = 1.0  # seconds that a call waits while this process has no connection for its receiver at all
+LATER: Final = 2.0  # seconds until others may have what found none then
 HELD_IDLE: Final = 5.0  # seconds that a connection is kept idle where others may want its ticket
 
 
@@ -158,6 +158,7 @@ class Lines:
         if self.in_use[receiver] or self.tickets is None:
             said = f"All {self.most} connections were busy; the pool may be given more (connections at once)."
             return ProviderDown(said, retry_in=1.0, passing=True)
+        self.tickets.leave(receiver, self.most)
         said = "Other processes, or emails to other receivers, have all of the pool's connections."
         return ProviderDown(said, retry_in=LATER, passing=True)
 

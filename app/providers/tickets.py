@@ -25,3 +25,6 @@ class Tickets(Protocol):
 
     def give_back(self, ticket: Ticket) -> None:
         """The connection is closed. Never raises: what is not given back runs out."""
+
+    def leave(self, receiver: str, most: int) -> None:
+        """This process has no connection for a receiver, and found none to be had: its emails are left to others."""

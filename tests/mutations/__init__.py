@@ -12,6 +12,7 @@ from tests.mutations.leases import LEASES
 from tests.mutations.mutation import Mutation
 from tests.mutations.pools_and_sums import POOLS_AND_SUMS
 from tests.mutations.resolving import RESOLVING
+from tests.mutations.shared_lines import SHARED_LINES
 from tests.mutations.tracking import TRACKING
 from tests.mutations.variants import VARIANTS
 from tests.mutations.way_back import WAY_BACK
@@ -31,4 +32,5 @@ MUTATIONS: Final = (
     *ACCOUNTS,
     *CONSEQUENCES,
     *VARIANTS,
+    *SHARED_LINES,
 )
