@@ -46,7 +46,7 @@ class KeyForm(Form):
 def index() -> str:
     with runtime().db.begin() as conn:
         found = api_key.find_lines(conn, me().organisation_id)
-    return render_template("api/keys.html", keys=found)
+    return render_template("api/keys.html", keys=found, scopes=SCOPES)
 
 
 @blueprint.route("/api/keys/new", methods=["GET", "POST"])

@@ -20,9 +20,10 @@ from app.runtime import Runtime
 from tests.web.conftest import People, Visit
 from tests.web.programs import ROOT, Program, faults, program
 from web import create_app
+from web.api.nouns import ROUTES
 from web.api.openapi import PLACES
 from web.api.reading import NO_NUL
-from web.api.route import BODY_LIMIT, ROUTES
+from web.api.route import BODY_LIMIT
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from app.runtime import Runtime
 from cli.main import main
 from tests.web.conftest import People, Visit
 from tests.web.programs import Program
+from web.api.nouns import ROUTES
 from web.api.openapi import PLACES
-from web.api.route import ROUTES
 
 SECRET = re.compile(r"mill_[A-Za-z0-9_-]{43}")
 

@@ -6,12 +6,11 @@ from typing import Final
 
 from flask import Blueprint, Response
 
-from web.api import campaigns, door, leads, messages, reports, segments, senders, suppressions, templates, webhooks
+from web.api import door
+from web.api.nouns import ROUTES
 from web.api.openapi import document
-from web.api.route import ROUTES
 from web.csrf import takes_up_to
 
-NOUNS: Final = (messages, templates, campaigns, leads, segments, suppressions, reports, webhooks, senders)
 blueprint: Final = Blueprint("api", __name__, url_prefix=door.ROOT)
 blueprint.after_request(door.add_headers)
 for _route in ROUTES:

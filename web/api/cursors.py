@@ -22,7 +22,7 @@ STRANGE: Final = "This is no cursor of ours: give `next` as it came, or nothing.
 class Paged(Query):
     """A list is answered page by page: ask again with `after` set to `next`, until that is null."""
 
-    after: Annotated[str | None, Field(description="`next` of the page before.", max_length=1000)] = None
+    after: Annotated[str | None, Field(description="What the page before had as next.", max_length=1000)] = None
     limit: Annotated[int, Field(description="How many at the most.", ge=1, le=MOST)] = LIMIT
 
 

@@ -14,8 +14,9 @@ from pydantic.json_schema import JsonSchemaMode
 
 from app.models.api_key import SCOPES
 from web.api.door import ROOT
+from web.api.nouns import ROUTES
 from web.api.problems import HEADER
-from web.api.route import ROUTES, Route
+from web.api.route import Route
 
 REFERENCE: Final = "#/components/schemas/{model}"
 PLACES: Final = re.compile(r"<(?:(\w+):)?(\w+)>")

@@ -98,14 +98,12 @@ class Route:
         return self.once and not self.is_safe
 
 
-ROUTES: Final[list[Route]] = []
-
-
 class Routes:
     """The routes of one noun, in the order in which they are declared."""
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
+        self.found: list[Route] = []
 
     def get(self, path: str, scope: str, **more: Any) -> Callable[[View], View]:
         return self._declare("GET", path, scope, **more)
@@ -121,7 +119,7 @@ class Routes:
 
     def _declare(self, method: str, path: str, scope: str, **more: Any) -> Callable[[View], View]:
         def declare(act: View) -> View:
-            ROUTES.append(Route(method, path, scope, act, self.tag, **more))
+            self.found.append(Route(method, path, scope, act, self.tag, **more))
             return act
 
         return declare
