@@ -229,7 +229,8 @@ def test_who_unsubscribed_gets_what_they_asked_for_and_a_bad_address_gets_nothin
     with runtime.db.begin() as conn:
         conn.execute(
             text(
-                "INSERT INTO suppression (organisation_id, email, sender_id, reason) VALUES (:o, :a, 0, :ra), (:o, :b, 0, :rb)"
+                "INSERT INTO suppression (organisation_id, email, sender_id, reason)"
+                " VALUES (:o, :a, 0, :ra), (:o, :b, 0, :rb)"
             ),
             {
                 "o": built.organisation_id,

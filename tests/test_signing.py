@@ -7,20 +7,52 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ConfigError
-from app.signing import Signer, Vault
+from app.message_ids import FIRST, NUMBER_BITS, from_public, to_public
+from app.signing import ReturnTokens, Signer, TrackingTokens, Vault
 
 KEY = "a key for tests, known to everybody"
 OTHER = "another key, that somebody else has"
 
 
-@given(st.integers(1, 2**56 - 1), st.integers(1, 2**31 - 1))
+LEADS = st.integers(1, FIRST - 1)
+# of the minutes from today until the year 2051
+MESSAGES = st.builds(
+    lambda minute, number: minute << NUMBER_BITS | number, st.integers(3_600_000, 2**24 - 1), st.integers(0, 2**34 - 1)
+)
+
+
+@given(LEADS, st.integers(1, 2**31 - 1))
 def test_a_token_says_which_lead_and_which_campaign(lead_id: int, campaign_id: int) -> None:
     token = Signer(KEY).unsubscribe_token(lead_id, campaign_id)
     assert Signer(KEY).read_unsubscribe(token) == (lead_id, campaign_id)
 
 
+@given(MESSAGES, st.integers(1, 2**30 - 1))
+def test_a_token_says_which_message_and_which_stream(message_id: int, campaign_id: int) -> None:
+    token = Signer(KEY).message_token(message_id, campaign_id)
+    assert Signer(KEY).read_unsubscribe(token) == (message_id, campaign_id)
+    tracking = TrackingTokens(KEY)
+    assert tracking.read(tracking.signer(campaign_id)(message_id)) == (message_id, campaign_id)
+
+
+@given(st.one_of(LEADS, MESSAGES), st.integers(1, 2**38 - 1))
+def test_a_return_address_says_which_email_of_a_lead_or_a_message(number: int, handoff_id: int) -> None:
+    token = ReturnTokens(KEY).token(handoff_id, number)
+    assert len(token) == 40
+    assert ReturnTokens(OTHER, KEY).find(token.encode()) == [(handoff_id, number)]
+
+
+@given(MESSAGES)
+def test_a_public_id_gives_its_message_and_no_other_text_does(message_id: int) -> None:
+    public = to_public(message_id)
+    assert len(public) == 15
+    assert from_public(public) == message_id
+    assert from_public(public[:-1]) is None
+    assert from_public(public.lower()) != message_id or public.lower() == public
+
+
 def test_a_token_is_short_and_needs_no_quoting_in_a_link() -> None:
-    token = Signer(KEY).unsubscribe_token(2**56 - 1, 2**31 - 1)
+    token = Signer(KEY).unsubscribe_token(FIRST - 1, 2**31 - 1)
     assert len(token) == 32
     assert token.replace("-", "").replace("_", "").isalnum()
 

@@ -59,7 +59,7 @@ def mend_now(runtime: Runtime, campaign_id: int) -> Mended:
 
 def _close(conn: Connection, campaign_id: int) -> str | None:
     standing = campaign.lock_state(conn, campaign_id)  # locked: of two last pages one closes the campaign
-    if standing.state not in ("sending", "settling") or outbox.has_open(conn, campaign_id):
+    if standing.is_stream or standing.state not in ("sending", "settling") or outbox.has_open(conn, campaign_id):
         return None
     sums = outbox.progress(conn, campaign_id)
     if sums.open:

@@ -117,7 +117,7 @@ def mend(conn: Connection, campaign_id: int) -> Mended:
         elif len(each.letters) > 1:
             doubled.append(each.lead_id)
         elif each.letters:
-            written += _write_again(conn, each)
+            written += write_again(conn, each)
             if each.kinds.get(Kind.SENT, 0) > 1:
                 surplus.append(each.lead_id)
         elif not each.kinds:
@@ -135,7 +135,7 @@ def _is_kept(conn: Connection, since: datetime) -> bool:
     return since >= rollup.horizon(conn)
 
 
-def _write_again(conn: Connection, each: Difference) -> int:
+def write_again(conn: Connection, each: Difference) -> int:
     """Make the record say what the hand-off says."""
     [standing] = handoff.lock(conn, each.handoff_ids)
     domain = addressee.find_domains(conn, standing.campaign_id, [each.lead_id]).get(each.lead_id, 0)

@@ -159,7 +159,7 @@ def _policy(each: Held) -> str:
 
 
 def _check(conn: Connection, organisation_id: int, campaign_id: int, states: Sequence[str]) -> None:
-    state = campaign.lock(conn, organisation_id, campaign_id)["state"]
+    state = campaign.lock(conn, organisation_id, campaign_id, streams=True)["state"]
     if state not in states:
         raise Conflict(f"The campaign is {state}: this can be done once it is {' or '.join(states)}.")
 

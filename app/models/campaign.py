@@ -57,6 +57,7 @@ class Campaign(Base):
     sender_id: Mapped[int | None]
     segment_id: Mapped[int | None]
     name: Mapped[str]
+    kind: Mapped[str] = mapped_column(default="campaign")
     state: Mapped[str] = mapped_column(default="draft")
     notice: Mapped[str | None]
     start_at: Mapped[datetime | None]
@@ -127,16 +128,17 @@ class Sending:
 
 
 def get(session: Session, organisation_id: int, campaign_id: int) -> Campaign:
-    """The campaign; raises NotFound where it does not exist or is another organisation's."""
+    """The campaign; raises NotFound where it does not exist, is another organisation's, or a stream of messages."""
     campaign = session.get(Campaign, campaign_id)
-    if campaign is None or campaign.organisation_id != organisation_id:
+    if campaign is None or campaign.organisation_id != organisation_id or campaign.kind != "campaign":
         raise NotFound("There is no such campaign.")
     return campaign
 
 
-def lock(conn: Connection, organisation_id: int, campaign_id: int) -> Mapping[str, Any]:
-    """The campaign's row, locked until the transaction ends; raises NotFound."""
-    row = conn.execute(SQL.lock, {"organisation_id": organisation_id, "campaign_id": campaign_id}).mappings().first()
+def lock(conn: Connection, organisation_id: int, campaign_id: int, *, streams: bool = False) -> Mapping[str, Any]:
+    """The campaign's row, locked until the transaction ends; a stream's only where asked for. Raises NotFound."""
+    values = {"organisation_id": organisation_id, "campaign_id": campaign_id, "streams": streams}
+    row = conn.execute(SQL.lock, values).mappings().first()
     if row is None:
         raise NotFound("There is no such campaign.")
     return dict(row)
@@ -163,6 +165,7 @@ class Standing:
     run: int
     launched_at: datetime
     waited_enough: bool
+    is_stream: bool = False
 
 
 def lock_state(conn: Connection, campaign_id: int) -> Standing:
@@ -278,4 +281,4 @@ def find(session: Session, campaign_id: int) -> Campaign:
 
 def newest(session: Session, limit: int) -> list[Campaign]:
     """The newest campaigns of all organisations, for operators."""
-    return list(session.scalars(select(Campaign).order_by(Campaign.id.desc()).limit(limit)))
+    return list(session.scalars(select(Campaign).where(Campaign.kind == "campaign").order_by(Campaign.id.desc()).limit(limit)))

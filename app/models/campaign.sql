@@ -5,6 +5,7 @@ SELECT id, organisation_id, owner_id, sender_id, segment_id, name, state, start_
   FROM campaign
  WHERE id = :campaign_id
    AND organisation_id = :organisation_id
+   AND (kind = 'campaign' OR :streams)
    FOR NO KEY UPDATE
 
 -- name: state
@@ -142,7 +143,8 @@ UPDATE campaign
 -- name: handed_over
 SELECT campaign.id
   FROM campaign
- WHERE (campaign.state = 'sending'
+ WHERE campaign.kind = 'campaign'
+   AND (campaign.state = 'sending'
         OR (campaign.state = 'settling'
             AND (campaign.updated_at < now() - interval '1 day'
                  OR NOT EXISTS (
@@ -164,7 +166,7 @@ SELECT campaign.id
 
 -- A campaign whose unknowns nobody resolved stays `settling` for a day, and is finished then, still saying how many.
 -- name: lock_state
-SELECT state, run, launched_at, updated_at < now() - interval '1 day' AS waited_enough
+SELECT state, run, launched_at, updated_at < now() - interval '1 day' AS waited_enough, kind = 'messages' AS is_stream
   FROM campaign
  WHERE id = :campaign_id
    FOR NO KEY UPDATE

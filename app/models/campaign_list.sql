@@ -44,6 +44,7 @@ SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.sta
             WHERE outbox.campaign_id = campaign.id
        ) AS sums
  WHERE campaign.organisation_id = :organisation_id
+   AND campaign.kind = 'campaign'
    AND campaign.id < :before
  ORDER BY campaign.id DESC
  LIMIT :limit
@@ -52,6 +53,7 @@ SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.sta
 SELECT id, name
   FROM campaign
  WHERE organisation_id = :organisation_id
+   AND kind = 'campaign'
    AND launched_at IS NOT NULL
  ORDER BY id DESC
  LIMIT :limit

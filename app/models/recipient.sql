@@ -109,6 +109,7 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS nearest
 WHERE campaign.organisation_id = :organisation_id
+  AND campaign.kind = 'campaign'
   AND campaign.launched_at IS NOT NULL
   AND campaign.id < :before
   AND nearest.last_lead >= :lead_id

@@ -2,15 +2,16 @@
 -- In what spans days, brief_hour and report_hour stand for the view that fits. report.py puts _5min in the place of
 -- _hour where days begin at odd minutes, _day where they are UTC's; or, for one domain, its part of report_hour.
 
+-- A stream of messages is shown as what it is, wherever campaigns are named.
 -- name: find_campaign
-SELECT id, name, owner_id, state, audience, created_at, launched_at, finished_at
+SELECT id, CASE WHEN kind = 'messages' THEN name || ' (messages)' ELSE name END AS name, owner_id, state, audience, created_at, launched_at, finished_at
 FROM campaign
 WHERE id = :campaign_id
   AND organisation_id = :organisation_id
 
 -- name: find_campaigns
 -- The newest first, by key: the page goes on below the last id seen.
-SELECT id, name, owner_id, state, audience, created_at, launched_at, finished_at
+SELECT id, CASE WHEN kind = 'messages' THEN name || ' (messages)' ELSE name END AS name, owner_id, state, audience, created_at, launched_at, finished_at
 FROM campaign
 WHERE organisation_id = :organisation_id
   AND launched_at IS NOT NULL
@@ -143,7 +144,7 @@ WHERE organisation_id = :organisation_id
   AND id = ANY(:ids)
 
 -- name: name_campaigns
-SELECT id, name
+SELECT id, CASE WHEN kind = 'messages' THEN name || ' (messages)' ELSE name END AS name
 FROM campaign
 WHERE organisation_id = :organisation_id
   AND id = ANY(:ids)

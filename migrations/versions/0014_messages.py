@@ -110,9 +110,11 @@ INSERT INTO message_retention DEFAULT VALUES;
 RANGES = """
 ALTER TABLE outbox
     ADD COLUMN message   boolean NOT NULL DEFAULT false,
-    ADD COLUMN agreed_at timestamptz;               -- its counts and the record said the same
+    ADD COLUMN agreed_at timestamptz;   -- it and what was put off from it and the record said the same; of a first range
 CREATE INDEX outbox_message_ready ON outbox (campaign_id, due_at, id) WHERE state = 'ready' AND message;
-CREATE INDEX outbox_message_done ON outbox (due_at) WHERE state IN ('done', 'cancelled') AND message;
+CREATE INDEX outbox_message_done ON outbox (due_at)
+    WHERE message AND parent_id IS NULL AND agreed_at IS NULL AND state = 'done';
+CREATE INDEX outbox_message_agreed ON outbox (agreed_at) WHERE agreed_at IS NOT NULL;
 """
 
 

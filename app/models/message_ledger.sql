@@ -1,0 +1,192 @@
+-- The ledger of streams, range by range: a first range and all that was put off from it are a family, whose counts, calls
+-- and record must say the same. When they have said so they may go, and with them, a day at a time, the messages.
+
+-- Families of which nothing is open, the oldest first.
+-- name: find_over
+WITH RECURSIVE first AS MATERIALIZED (
+    SELECT id, campaign_id, due_at, size, first_lead, last_lead
+      FROM outbox
+     WHERE message
+       AND parent_id IS NULL
+       AND agreed_at IS NULL
+       AND state = 'done'
+       AND due_at < now() - make_interval(secs => :age)
+     ORDER BY due_at
+     LIMIT :limit
+), family AS (
+    SELECT id AS first_id, id, 0 AS depth
+      FROM first
+     UNION ALL
+    SELECT family.first_id, outbox.id, family.depth + 1
+      FROM family
+      JOIN outbox
+        ON outbox.parent_id = family.id
+), summed AS (
+    SELECT family.first_id, sum(outbox.sent) AS sent, sum(outbox.refused) AS refused, sum(outbox.failed) AS failed,
+           sum(outbox.skipped) AS skipped, sum(outbox.cancelled) AS cancelled, sum(outbox.unknown) AS unknown
+      FROM family
+      JOIN outbox
+        ON outbox.id = family.id
+     GROUP BY family.first_id
+    HAVING bool_and(outbox.state IN ('done', 'cancelled'))
+)
+SELECT first.id AS range_id, first.campaign_id, first.due_at, first.size, first.first_lead, first.last_lead,
+       summed.sent, summed.refused, summed.failed, summed.skipped, summed.cancelled, summed.unknown
+  FROM first
+  JOIN summed
+    ON summed.first_id = first.id
+ ORDER BY first.campaign_id, first.due_at
+
+-- What the record says of first ranges of one stream, by kind. Planned anew each time: `since` leaves out the chunks
+-- before, and the ends of the ids lead to the few blocks that hold what was sent.
+-- name: sum_record
+WITH asked AS MATERIALIZED (
+    SELECT id AS range_id, unnest(lead_ids) AS lead_id
+      FROM outbox
+     WHERE id = ANY(CAST(:range_ids AS bigint[]))
+), told AS (
+    SELECT lead_id, kind, weight
+      FROM event
+     WHERE campaign_id = :campaign_id
+       AND lead_id >= :first
+       AND lead_id <= :last
+       AND kind = 'sent'
+       AND time >= :since
+     UNION ALL
+    SELECT lead_id, kind, weight
+      FROM event
+     WHERE campaign_id = :campaign_id
+       AND lead_id >= :first
+       AND lead_id <= :last
+       AND kind <> 'sent'
+       AND kind IN ('refused', 'failed', 'skipped', 'cancelled', 'unknown')
+       AND time >= :since
+)
+SELECT asked.range_id, told.kind, sum(told.weight)
+  FROM asked
+  JOIN told
+    ON told.lead_id = asked.lead_id
+ GROUP BY asked.range_id, told.kind
+
+-- Message by message: what hand-offs say, and what the record says, where the two do not say the same.
+-- name: find_differences
+WITH RECURSIVE family AS (
+    SELECT id
+      FROM outbox
+     WHERE id = :range_id
+     UNION ALL
+    SELECT outbox.id
+      FROM family
+      JOIN outbox
+        ON outbox.parent_id = family.id
+), asked AS (
+    SELECT unnest(lead_ids) AS lead_id
+      FROM outbox
+     WHERE id = :range_id
+), said AS (
+    SELECT each.lead_id, string_agg(each.letter, '' ORDER BY handoff.id) AS letters,
+           array_agg(handoff.id ORDER BY handoff.id) AS handoff_ids
+      FROM family
+      JOIN handoff
+        ON handoff.range_id = family.id
+     CROSS JOIN LATERAL unnest(handoff.lead_ids, string_to_array(handoff.outcomes, NULL)) AS each (lead_id, letter)
+     WHERE each.letter IN ('s', 'r', 'f', 'l', 'u')
+     GROUP BY each.lead_id
+), summed AS (
+    SELECT lead_id, kind, sum(weight) AS weight
+      FROM event
+     WHERE campaign_id = :campaign_id
+       AND lead_id >= :first
+       AND lead_id <= :last
+       AND kind IN ('sent', 'refused', 'failed', 'skipped', 'cancelled', 'unknown')
+       AND time >= :since
+     GROUP BY lead_id, kind
+    HAVING sum(weight) <> 0
+), recorded AS (
+    SELECT lead_id, jsonb_object_agg(kind, weight) AS kinds
+      FROM summed
+     GROUP BY lead_id
+), compared AS (
+    SELECT asked.lead_id, coalesce(said.letters, '') AS letters, coalesce(said.handoff_ids, '{}') AS handoff_ids,
+           coalesce(recorded.kinds, '{}') AS kinds
+      FROM asked
+      LEFT JOIN said USING (lead_id)
+      LEFT JOIN recorded USING (lead_id)
+)
+SELECT lead_id, letters, handoff_ids, kinds
+  FROM compared
+ WHERE NOT CASE letters
+           WHEN '' THEN kinds IN ('{"skipped": 1}', '{"cancelled": 1}')
+           WHEN 's' THEN kinds = '{"sent": 1}'
+           WHEN 'r' THEN kinds = '{"refused": 1}'
+           WHEN 'f' THEN kinds = '{"failed": 1}'
+           WHEN 'l' THEN kinds = '{"failed": 1}'
+           WHEN 'u' THEN kinds = '{"unknown": 1}'
+           ELSE false
+       END
+ ORDER BY lead_id
+
+-- name: note_agreed
+UPDATE outbox
+   SET agreed_at = now()
+ WHERE id = ANY(CAST(:range_ids AS bigint[]))
+
+-- name: find_retention
+SELECT days, key_days
+  FROM message_retention
+
+-- name: keep_for
+UPDATE message_retention
+   SET days = :days
+
+-- Families that agreed so long ago, with their calls and with who opened and clicked. The sums of the reports stay.
+-- name: drop_families
+WITH RECURSIVE first AS (
+    SELECT id
+      FROM outbox
+     WHERE agreed_at < now() - make_interval(days => :days)
+     ORDER BY agreed_at
+     LIMIT :limit
+       FOR UPDATE SKIP LOCKED
+), family AS (
+    SELECT id
+      FROM first
+     UNION ALL
+    SELECT outbox.id
+      FROM family
+      JOIN outbox
+        ON outbox.parent_id = family.id
+), calls AS (
+    DELETE FROM handoff
+     WHERE range_id IN (SELECT id FROM family)
+), touches AS (
+    DELETE FROM first_touch
+     WHERE range_id IN (SELECT id FROM family)
+), gone AS (
+    DELETE FROM outbox
+     WHERE id IN (SELECT id FROM family)
+    RETURNING id
+)
+SELECT count(*)
+  FROM gone
+
+-- Below which no message is waited for, or on its way: none of a day whose last one is not over is dropped.
+-- name: find_oldest
+SELECT least(
+           (SELECT min(first_lead) FROM outbox WHERE message AND agreed_at IS NULL),
+           (SELECT first_id FROM message_due ORDER BY due_at LIMIT 1)
+       )
+
+-- name: drop_messages
+SELECT count(*)
+  FROM drop_chunks('message', older_than => CAST(:below AS bigint)) AS dropped
+
+-- name: drop_keys
+DELETE FROM message_key
+ WHERE ctid = ANY(ARRAY(
+           SELECT ctid
+             FROM message_key
+            WHERE created_at < now() - make_interval(days => :days)
+            LIMIT :limit
+              FOR UPDATE SKIP LOCKED
+       ))
