@@ -30,6 +30,7 @@ from web.pools import blueprint as pools
 from web.previews import blueprint as previews
 from web.recipients import blueprint as recipients
 from web.reports import blueprint as reports
+from web.schedules import blueprint as schedules
 from web.segments import blueprint as segments
 from web.senders import blueprint as senders
 from web.shaping import blueprint as shaping
@@ -63,6 +64,7 @@ BLUEPRINTS = (
     mailboxes,
     pool_purpose,
     pools,
+    schedules,
     segments,
     senders,
     shaping,

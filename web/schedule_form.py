@@ -72,8 +72,9 @@ NAMES: Final = ("start", "zone", "past", "deliver_by", "days", "opens", "closes"
 
 def offer(form: Form) -> None:
     """A campaign goes without any of these: none is called optional."""
-    for name in NAMES:
-        form[name].flags.plain = True
+    for field in form:
+        if field.name in NAMES:
+            field.flags.plain = True
 
 
 def fresh() -> dict[str, object]:
@@ -102,7 +103,7 @@ def read(form: Form) -> tuple[datetime | None, Schedule, Repeats | None]:
 
 
 def _repeats(form: Form) -> Repeats | None:
-    chosen = form["repeats"].data
+    chosen = form["repeats"].data if "repeats" in form else ""
     if not chosen:
         return None
     return Repeats((form["rule"].data or "") if chosen == "own" else chosen, bool(form["skip_sent"].data))

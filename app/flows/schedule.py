@@ -14,9 +14,9 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from app.errors import Fault, Invalid
+from app.errors import Conflict, Fault, Invalid
 from app.flows.one_by_one import do_each
-from app.models import campaign, outbox, schedule
+from app.models import campaign, outbox, recurrence, schedule
 from app.models.open_time import Stretch, group_zones, moment
 from app.models.outbox import Place, Test
 from app.models.schedule import OwnClock, Part, Schedule, Standing, begin_of, range_size
@@ -145,6 +145,8 @@ def reschedule(
     with runtime.db.begin() as conn:
         if campaign.lock(conn, organisation_id, campaign_id)["state"] != "scheduled":
             campaign.refuse(conn, campaign_id, "given another start")
+        if recurrence.find(conn, campaign_id) is not None:
+            raise Conflict("The campaign repeats: make it a draft again, and change its times there.")
         now = campaign.now(conn)
         start_at = chosen.first_moment() or start_at or now
         check(chosen, start_at, now)

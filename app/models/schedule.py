@@ -309,6 +309,12 @@ def find_due(conn: Connection, campaign_id: int, slots: int) -> tuple[int, list[
     return int(gone), [(float(row.at), int(row.leads)) for row in rows if row.at is not None]
 
 
+def find_next_due(conn: Connection, campaign_id: int) -> datetime | None:
+    """When something is due next of a campaign; None where something is now, or nothing waits for a time."""
+    found: datetime | None = conn.execute(SQL.find_next_due, {"campaign_id": campaign_id}).scalar()
+    return found
+
+
 def find_gone(conn: Connection, campaign_id: int, since: datetime) -> list[tuple[float, int]]:
     """(seconds since 1970, leads that came to their end in the five minutes from then on), in order."""
     values = {"campaign_id": campaign_id, "since": since}

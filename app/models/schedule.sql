@@ -206,6 +206,16 @@ SELECT at, sum(open)
  GROUP BY at
  ORDER BY at
 
+-- When something is due of a campaign that nobody holds anything of.
+-- name: find_next_due
+SELECT min(due_at)
+  FROM outbox
+ WHERE campaign_id = :campaign_id
+   AND state = 'ready'
+   AND due_at < 'infinity'
+HAVING min(due_at) > now()
+   AND NOT EXISTS (SELECT FROM outbox WHERE campaign_id = :campaign_id AND state = 'leased')
+
 -- name: find_gone
 SELECT extract(epoch FROM bucket)::float8 AS at, sum(total) AS leads
   FROM brief_5min

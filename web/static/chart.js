@@ -12,6 +12,7 @@ function colour(name) {
 const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const dayOf = { local: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" }), UTC: new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", timeZone: "UTC" }) };
 const HOURS = [1, 2, 3, 6, 12].map((hours) => hours * 3600);
+const MINUTES = [1, 2, 5, 10, 15, 30].map((minutes) => minutes * 60);
 const DAYS = [1, 2, 7, 14, 28, 56, 91, 182, 364].map((days) => days * 86400);
 
 /* Under the axis: hours with their day where it begins, or days alone. */
@@ -50,7 +51,7 @@ function draw(box, data) {
       y: { range: (_, from, to) => [0, Math.max(to, 1) * 1.08] },
     },
     axes: [
-      { ...axis, space: 64, incrs: data.step >= 86400 ? DAYS : [...HOURS, ...DAYS], values: (_, ticks) => names(data, ticks) },
+      { ...axis, space: 64, incrs: data.step >= 86400 ? DAYS : [...(data.step < 1800 ? MINUTES : []), ...HOURS, ...DAYS], values: (_, ticks) => names(data, ticks) },
       { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? amounts.format(tick) : "")) },
     ],
     series: [
@@ -62,7 +63,7 @@ function draw(box, data) {
         width: each.bar ? 0 : 2,
         points: { show: !each.bar && few, size: 7 },
         paths: each.bar ? uPlot.paths.bars({ size: [0.8, 46], radius: 0.12, align: data.step < 86400 ? 1 : 0 }) : undefined,
-        value: (_, __, ___, at) => (at === null ? "–" : amounts.format(each.values[at])),
+        value: (_, __, ___, at) => (at === null || each.values[at] === null ? "–" : amounts.format(each.values[at])),
       })),
     ],
   };

@@ -1,0 +1,182 @@
+"""When a campaign goes, on its pages: written, shown, changed before the start, and moved while it sends."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from app.flows import launch
+from app.models import outbox, recurrence
+from app.models import schedule as planned
+from app.models.limit import Limit, set_limits
+from app.models.schedule import Schedule
+from app.runtime import Runtime
+from tests import world
+from tests.web.campaign_world import add_draft, add_leads, add_sender
+from tests.web.conftest import People, Visit
+
+HTML = '<p><a href="{{ unsubscribe_url }}">Unsubscribe</a></p>'
+FORM = {"name": "Spring", "sender": "", "segment": "", "subject": "News", "html": HTML, "text": "", "when": "now"}
+TOMORROW = (datetime.now(UTC) + timedelta(days=1)).replace(hour=10, minute=0, second=0, microsecond=0)
+WINDOWS = {"windows": "y", "days": ["1", "5"], "opens": "08:30", "closes": "18:00", "windows_own": "y"}
+
+
+def at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M}"
+
+
+def create(ann: Visit, **values: object) -> int:
+    """A draft, written on its page."""
+    response = ann.post("/campaigns/new", FORM | {"zone": "UTC"} | values)
+    assert response.status_code == 302
+    return int(response.location.split("/")[2])
+
+
+def test_all_of_a_schedule_is_kept_and_shown_again(runtime: Runtime, people: People, ann: Visit) -> None:
+    by = TOMORROW + timedelta(hours=8)
+    times = {"when": "later", "start": at(TOMORROW), "deliver_by": at(by), "lateness": "90"}
+    campaign_id = create(ann, **times, **WINDOWS, repeats="own", rule="freq=weekly;byday=mo", skip_sent="y")
+    with runtime.db.begin() as conn:
+        kept, repeats = planned.find(conn, campaign_id), recurrence.find(conn, campaign_id)
+    assert kept.start_at == TOMORROW
+    assert (kept.schedule.deliver_by, kept.schedule.lateness) == (by, 90)
+    assert kept.schedule.windows is not None
+    assert (kept.schedule.windows.days, kept.schedule.windows.own) == ((1, 5), True)
+    assert repeats is not None
+    assert (repeats.rule, repeats.begins) == ("FREQ=WEEKLY;BYDAY=MO", TOMORROW.replace(tzinfo=None))
+    page = ann.get(f"/campaigns/{campaign_id}/edit").text
+    for value in (at(TOMORROW), at(by), "90", "08:30", "FREQ=WEEKLY;BYDAY=MO"):
+        assert f'value="{value}"' in page
+    shown = ann.get(f"/campaigns/{campaign_id}").text
+    assert "Mon, Fri, 08:30 to 18:00 by each lead" in shown
+
+
+def test_by_leads_own_clocks_the_times_have_no_zone(runtime: Runtime, people: People, ann: Visit) -> None:
+    campaign_id = create(ann, when="own", start=at(TOMORROW), past="next_day", zone="Europe/Berlin")
+    with runtime.db.begin() as conn:
+        kept = planned.find(conn, campaign_id)
+    assert kept.schedule.own is not None
+    assert kept.schedule.own.starts == TOMORROW.replace(tzinfo=None)
+    assert kept.start_at == TOMORROW - timedelta(hours=14)
+    assert (kept.schedule.own.past, kept.schedule.zone) == ("next_day", "Europe/Berlin")
+    assert f'value="{at(TOMORROW)}"' in ann.get(f"/campaigns/{campaign_id}/edit").text
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("deliver_by", {"when": "later", "start": at(TOMORROW), "deliver_by": at(TOMORROW - timedelta(hours=1))}),
+        ("deliver_by", {"deliver_by": "soon"}),
+        ("deliver_by", {"when": "own", "start": at(TOMORROW), "deliver_by": at(TOMORROW)}),
+        ("start", {"when": "own", "start": ""}),
+        ("days", WINDOWS | {"days": []}),
+        ("opens", WINDOWS | {"opens": "8 o'clock"}),
+        ("lateness", {"lateness": "-5"}),
+        ("lateness", {"lateness": "long"}),
+        ("zone", {"zone": "Middle/Earth"}),
+        ("rule", {"when": "later", "start": at(TOMORROW), "repeats": "own", "rule": "FREQ=NEVER"}),
+        ("start", {"repeats": "FREQ=DAILY"}),
+    ],
+)
+def test_what_cannot_be_meant_is_said_at_its_field(
+    runtime: Runtime, people: People, ann: Visit, field: str, values: dict[str, object]
+) -> None:
+    response = ann.post("/campaigns/new", FORM | {"zone": "UTC", "subject": "Kept"} | values)
+    assert response.status_code == 422
+    assert f'id="{field}-fault"' in response.text
+    assert 'value="Kept"' in response.text
+    with runtime.db.begin() as conn:
+        assert conn.execute(text("SELECT count(*) FROM campaign")).scalar_one() == 0
+
+
+def scheduled(runtime: Runtime, people: People, chosen: Schedule, start_at: datetime | None) -> int:
+    sender = add_sender(runtime, people.ours)
+    add_leads(runtime, people.ours, {f"lead{n}": "" for n in range(60)})
+    campaign_id = add_draft(runtime, people, sender_id=sender, start_at=start_at, schedule=chosen)
+    launch.launch(runtime, people.ours, campaign_id)
+    return campaign_id
+
+
+def test_the_time_is_changed_on_the_page_before_it_starts(runtime: Runtime, people: People, ann: Visit) -> None:
+    campaign_id = scheduled(runtime, people, Schedule(), TOMORROW)
+    assert f"/campaigns/{campaign_id}/reschedule" in ann.get(f"/campaigns/{campaign_id}").text
+    later = TOMORROW + timedelta(days=1)
+    bad = ann.post(f"/campaigns/{campaign_id}/reschedule", {"when": "later", "start": "", "zone": "UTC"})
+    assert bad.status_code == 422
+    assert 'id="start-fault"' in bad.text
+    values = {"when": "later", "start": at(later), "zone": "UTC", "deliver_by": at(later + timedelta(hours=3))}
+    assert ann.post(f"/campaigns/{campaign_id}/reschedule", values).status_code == 302
+    with runtime.db.begin() as conn:
+        kept = planned.find(conn, campaign_id)
+    assert (kept.state, kept.start_at) == ("scheduled", later)
+
+
+def test_the_rest_is_moved_on_the_page(runtime: Runtime, people: People, ann: Visit) -> None:
+    campaign_id = scheduled(runtime, people, Schedule(deliver_by=TOMORROW), None)
+    assert f"/campaigns/{campaign_id}/move" in ann.get(f"/campaigns/{campaign_id}").text
+    bad = ann.post(f"/campaigns/{campaign_id}/move", {"begins": "", "zone": "UTC"})
+    assert bad.status_code == 422
+    assert 'id="begins-fault"' in bad.text
+    later = TOMORROW + timedelta(days=1)
+    values = {"begins": at(later), "deliver_by": at(later + timedelta(hours=2)), "zone": "UTC"}
+    assert ann.post(f"/campaigns/{campaign_id}/move", values).status_code == 302
+    with runtime.db.begin() as conn:
+        due = world.row(conn, "SELECT min(due_at) AS first, max(due_at) AS last, sum(size) AS leads FROM outbox")
+        assert outbox.progress(conn, campaign_id).adds_up
+    assert later <= due["first"] < due["last"] < later + timedelta(hours=2)
+    assert due["leads"] == 60
+    page = ann.get(f"/campaigns/{campaign_id}").text
+    assert "The next are due" in page
+
+
+def test_the_curve_is_planned_to_the_last_lead(runtime: Runtime, people: People, ann: Visit) -> None:
+    campaign_id = scheduled(runtime, people, Schedule(deliver_by=TOMORROW), None)
+    drawn = ann.get(f"/campaigns/{campaign_id}/curve").json
+    assert drawn is not None
+    names = {line["label"]: line["values"] for line in drawn["lines"]}
+    assert (names["Planned"][0], names["Planned"][-1]) == (0, 60)
+    assert names["Planned"] == sorted(names["Planned"])
+    assert names["Gone"][0] == 0
+    assert names["Gone"][-1] is None
+
+
+def test_limits_that_make_it_impossible_are_said_before_the_launch(
+    runtime: Runtime, people: People, ann: Visit
+) -> None:
+    sender = add_sender(runtime, people.ours)
+    add_leads(runtime, people.ours, {f"lead{n}": "" for n in range(60)})
+    by = datetime.now(UTC) + timedelta(hours=2)
+    campaign_id = add_draft(runtime, people, sender_id=sender, schedule=Schedule(deliver_by=by))
+    assert "Not all of it can go in time" not in ann.get(f"/campaigns/{campaign_id}/launch").text
+    with runtime.db.begin() as conn:
+        pool_id = conn.execute(text("SELECT id FROM pool")).scalar_one()
+        set_limits(conn, pool_id, [Limit(per_second=0.005)])  # 36 in two hours
+    assert "Not all of it can go in time" in ann.get(f"/campaigns/{campaign_id}/launch").text
+    launch.launch(runtime, people.ours, campaign_id)
+    assert "Not all of it can go in time" in ann.get(f"/campaigns/{campaign_id}").text
+
+
+def test_a_campaign_that_repeats_says_when_and_can_be_paused_and_ended(
+    runtime: Runtime, people: People, ann: Visit
+) -> None:
+    sender = add_sender(runtime, people.ours)
+    add_leads(runtime, people.ours, {"ada": "Ada"})
+    campaign_id = create(ann, sender=sender, when="later", start=at(TOMORROW), repeats="FREQ=DAILY", skip_sent="y")
+    assert ann.post(f"/campaigns/{campaign_id}/launch", {}).status_code == 302
+    page = ann.get(f"/campaigns/{campaign_id}").text
+    assert "every day" in page
+    assert page.count(f"{TOMORROW:%H:%M}:00Z") >= 5
+    ann.post(f"/campaigns/{campaign_id}/repeats/pause", {})
+    assert "Paused" in ann.get(f"/campaigns/{campaign_id}").text
+    ann.post(f"/campaigns/{campaign_id}/repeats/go-on", {})
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE campaign SET start_at = now() WHERE id = :id"), {"id": campaign_id})
+    launch.start_due(runtime)
+    page = ann.get(f"/campaigns/{campaign_id}").text
+    assert "Made of it" in page
+    made = ann.get(f"/campaigns/{campaign_id + 1}").text
+    assert "One of" in made
+    assert ann.post(f"/campaigns/{campaign_id}/repeats/end", {}).status_code == 302
+    assert "repeats no more" in ann.get(f"/campaigns/{campaign_id}").text
