@@ -227,16 +227,19 @@ def test_a_draft_with_variants_and_a_schedule_is_read_as_it_was_written(shop: Pr
             "windows": {"days": [1, 2, 5], "opens": "08:00:00", "closes": "18:00:00", "own": True},
             "lateness": 60,
         },
+        "repeats": {"rule": "FREQ=WEEKLY;BYDAY=MO", "skip_sent": False},
     }
     made = ok(shop.post("/campaigns", written), 201)
     assert (made["variants"], made["test"]) == (written["variants"], written["test"])
     assert made["schedule"]["windows"] == written["schedule"]["windows"]  # type: ignore[index]
     assert (made["schedule"]["zone"], made["schedule"]["lateness"]) == ("Europe/Berlin", 60)
+    assert made["repeats"] == written["repeats"]
     path = f"/campaigns/{made['id']}"
     renamed = ok(shop.patch(path, {"name": "June"}))
     assert {**renamed, "name": "May"} == made
     own = {"own_clock": {"starts": "2031-05-01T09:00:00"}, "zone": "UTC"}
-    assert ok(shop.patch(path, {"schedule": own}))["schedule"]["own_clock"]["starts"] == "2031-05-01T09:00:00"
+    changed = ok(shop.patch(path, {"schedule": own, "repeats": None}))
+    assert (changed["schedule"]["own_clock"]["starts"], changed["repeats"]) == ("2031-05-01T09:00:00", None)
     wrong = {
         "variants": [{"subject": "Hello"}],
         "test": {"share": 101, "goal": "luck"},

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from app.flows import edit_variants
 from app.flows.edit_campaign import Draft
 from app.flows.edit_variants import Parts, TestDraft
-from app.models import campaign, schedule, variant
+from app.flows.recur import Repeats
+from app.models import campaign, recurrence, schedule, variant
 from app.models.campaign import Campaign, Content
 from app.models.open_time import Windows
 from app.models.schedule import OwnClock, Schedule
@@ -32,6 +33,8 @@ AT: Final = {
     "own_ends": "/schedule/own_clock/ends",
     "past": "/schedule/own_clock/past",
     "days": "/schedule/windows/days",
+    "rule": "/repeats/rule",
+    "skip_sent": "/repeats/skip_sent",
     "test_share": "/test/share",
     "test_wait": "/test/wait",
     "test_goal": "/test/goal",
@@ -88,6 +91,13 @@ class ScheduleShape(Asking, Answering):
     )
 
 
+class RepeatsShape(Asking, Answering):
+    """How it repeats: at each time a copy of it goes to who matches then."""
+
+    rule: Annotated[str, Field(description="By RFC 5545: FREQ=WEEKLY;BYDAY=MO", max_length=500)]
+    skip_sent: Annotated[bool, Field(description="Leave out who got one of them.")] = True
+
+
 class CampaignDraft(Asking):
     """A draft. What is not said is left as it is, or (in a new one) open."""
 
@@ -100,6 +110,7 @@ class CampaignDraft(Asking):
     test: TestShape = TestShape()
     start_at: Annotated[Moment | None, Field(description="null: when it is launched.")] = None
     schedule: ScheduleShape = ScheduleShape()
+    repeats: RepeatsShape | None = None
     unknown_policy: Annotated[str, Field(description=f"One of {', '.join(campaign.POLICIES)}.")] = "hold"
     track_opens: Annotated[str, Field(description="auto, on or off.")] = "auto"
     track_clicks: Annotated[str, Field(description="auto, on or off.")] = "auto"
@@ -130,6 +141,7 @@ def blank() -> Draft:
 def known_draft(session: Session, found: Campaign) -> Draft:
     """A campaign's draft as it was written."""
     content = session.get_one(Content, (found.id, 0))
+    repeats = recurrence.find(session.connection(), found.id)
     variants, test = edit_variants.read(session, found.id)
     return Draft(
         name=found.name,
@@ -145,6 +157,7 @@ def known_draft(session: Session, found: Campaign) -> Draft:
         variants=variants,
         test=test,
         schedule=schedule.from_json(found.schedule),
+        repeats=Repeats(repeats.rule, repeats.skip_sent) if repeats else None,
     )
 
 
@@ -169,6 +182,7 @@ def shape_of(draft: Draft) -> dict[str, Any]:
             else None,
             lateness=draft.schedule.lateness,
         ),
+        "repeats": draft.repeats and RepeatsShape(rule=draft.repeats.rule, skip_sent=draft.repeats.skip_sent),
         "unknown_policy": draft.unknown_policy,
         "track_opens": draft.track_opens,
         "track_clicks": draft.track_clicks,
@@ -182,6 +196,8 @@ def _read(value: Any) -> Any:
             return TestDraft(value.share, timedelta(minutes=value.wait), value.goal)
         case ScheduleShape():
             return _schedule(value)
+        case RepeatsShape():
+            return Repeats(value.rule, value.skip_sent)
         case list():
             return [Parts(each.subject, each.html, each.text) for each in value]
     return value

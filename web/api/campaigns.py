@@ -12,6 +12,7 @@ from web.api.campaign_drafts import (
     AT,
     CampaignChange,
     NewCampaign,
+    RepeatsShape,
     ScheduleShape,
     TestShape,
     VariantShape,
@@ -58,6 +59,7 @@ class Campaign(CampaignLine):
     variants: list[VariantShape]
     test: TestShape
     schedule: ScheduleShape
+    repeats: RepeatsShape | None
     unknown_policy: str
     track_opens: str
     track_clicks: str
