@@ -223,6 +223,18 @@ def test_many_that_ask_at_once_get_no_more_than_there_are(settings: Settings, ru
         assert sum(asking.map(take, range(8))) == 3
 
 
+def test_who_asks_while_another_takes_the_last_one_waits_and_gets_none(runtime: Runtime) -> None:
+    built = built_at(runtime, 25)
+    tickets = PoolTickets(runtime.db, built.pool_id, deadline=18.0)
+    with ThreadPoolExecutor(1) as asking:
+        with runtime.db.begin() as conn:
+            assert connection.take(conn, uuid4(), built.pool_id, "", 1, 60.0) is not None
+            second = asking.submit(tickets.take, "", 1)
+            time.sleep(0.3)
+            assert not second.done(), "it does not see a ticket that is about to be taken"
+        assert second.result(10) is None
+
+
 def test_a_campaign_by_two_workers_keeps_to_a_receivers_connections(settings: Settings, runtime: Runtime) -> None:
     server = ByDomain()
     with serve(server) as port:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import orjson
 import pytest
@@ -14,11 +15,13 @@ from app.config import Settings
 from app.flows import ingest
 from app.flows.replay import Replayed, replay
 from app.mail import Kind, Meaning
-from app.models import unread
+from app.models import unread, webhook
 from app.models.kept_post import Choice
 from app.models.unread import MOST_TYPES, OTHERS, SHOWN, UnreadType
+from app.models.webhook import Post
 from app.providers import WEBHOOKS, sink
 from app.providers.unread import KEPT
+from app.providers.unread import unread as unread_event
 from app.runtime import Runtime
 from cli.main import main
 from tests.test_webhooks import House
@@ -116,6 +119,17 @@ def test_an_upgrade_that_knows_the_type_reads_what_was_kept_once(house: House, m
     assert house.rows("SELECT unread FROM webhook ORDER BY id") == [({"winked": 1},), (None,)]
     assert replay(house.runtime, Choice()) == Replayed(posts=2)
     assert (counted(house), house.figures()) == ({"winked": 1}, {"delivered": 1, "clicked": 2})
+
+
+def test_an_event_that_nobody_knows_is_not_noted_as_taken(house: House) -> None:
+    """Where a provider gives no ids, what it is known by is the same digest before an upgrade and after it."""
+    told = unread_event("reacted", {"email": "ada@example.com"}, lambda _: datetime.now(UTC))
+    with house.runtime.db.begin() as conn:
+        conn.execute(text("SELECT keep_webhook_days(8)"))
+        unread.note(conn, house.world.pool_id, [], [(Post(1, told.at, "", b""), told)])
+        key = webhook.key_of(house.world.pool_id, told.key)
+        assert webhook.add_events(conn, {key: told.at.date()}) == {key}
+    assert counted(house) == {"reacted": 1}
 
 
 def test_a_provider_that_makes_up_types_without_end_fills_nothing(house: House) -> None:

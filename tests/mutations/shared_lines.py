@@ -14,7 +14,7 @@ SHARED_LINES: Final = (
         "Of many processes that open a connection at once, no more do than the pool has",
         "app/models/connection.py",
         (('    conn.execute(SQL.lock, {"pool_id": pool_id})\n', ""),),
-        (f"{TICKETS}::test_many_that_ask_at_once_get_no_more_than_there_are",),
+        (f"{TICKETS}::test_who_asks_while_another_takes_the_last_one_waits_and_gets_none",),
     ),
     Mutation(
         "receivers_share_connections",
@@ -35,7 +35,7 @@ SHARED_LINES: Final = (
         "An event that nobody knows is not noted as taken: an upgrade that knows it may take it",
         "app/models/unread.py",
         (('webhook.key_of(pool_id, f"unread:{each.key}")', "webhook.key_of(pool_id, each.key)"),),
-        (f"{UNREAD}::test_an_upgrade_that_knows_the_type_reads_what_was_kept_once",),
+        (f"{UNREAD}::test_an_event_that_nobody_knows_is_not_noted_as_taken",),
     ),
     Mutation(
         "look_up_without_end",
