@@ -25,6 +25,8 @@ from web.health import blueprint as health
 from web.imports import blueprint as imports
 from web.leads import blueprint as leads
 from web.mailboxes import blueprint as mailboxes
+from web.message_templates import blueprint as message_templates
+from web.messages import blueprint as messages
 from web.pool_purpose import blueprint as pool_purpose
 from web.pools import blueprint as pools
 from web.previews import blueprint as previews
@@ -62,6 +64,8 @@ BLUEPRINTS = (
     imports,
     leads,
     mailboxes,
+    message_templates,
+    messages,
     pool_purpose,
     pools,
     schedules,

@@ -28,6 +28,7 @@ TONES = {
     "delivered": "good",
     "opened": "info",
     "clicked": "info",
+    "queued": "info",
     "refused": "bad",
     "bounced": "bad",
     "complained": "bad",

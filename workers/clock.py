@@ -60,7 +60,7 @@ class Task:
 TASKS: Final = (
     Task(1.0, launch.start_due),
     Task(2.0, schedule.keep_time),
-    Task(1.0, range_messages.cut_due),
+    Task(1.0, range_messages.cut_due, aside=True),
     Task(2.0, due.ring_due),
     Task(2.0, ingest.ring_waiting),
     Task(5.0, rescue.rescue_expired),

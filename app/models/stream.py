@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection
 
 from app.db import Statements, array
+from app.errors import NotFound
 
 SQL = Statements("stream")
 OWN: Final = 0  # the template of messages that bring their own subject and body
@@ -28,6 +30,39 @@ class Template:
 
     id: int
     sender_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLine:
+    """A stream as lists show it; `id` is its campaign's. `template_id`: OWN where messages bring their content."""
+
+    id: int
+    name: str
+    purpose: str
+    sender: str
+    address: str
+    launched_at: datetime
+    template_id: int
+
+
+def list_streams(conn: Connection, organisation_id: int, limit: int = 500) -> list[StreamLine]:
+    """An organisation's streams, by name."""
+    values = {"organisation_id": organisation_id, "campaign_id": None, "limit": limit}
+    return [StreamLine(**row._mapping) for row in conn.execute(SQL.list_streams, values)]
+
+
+def find_line(conn: Connection, organisation_id: int, campaign_id: int) -> StreamLine:
+    """One stream. Raises NotFound."""
+    values = {"organisation_id": organisation_id, "campaign_id": campaign_id, "limit": 1}
+    row = conn.execute(SQL.list_streams, values).one_or_none()
+    if row is None:
+        raise NotFound("There is no such stream of messages.")
+    return StreamLine(**row._mapping)
+
+
+def count_quarantined(conn: Connection, campaign_id: int) -> int:
+    """Messages that wait for a person, since workers died on their ranges."""
+    return int(conn.execute(SQL.count_quarantined, {"campaign_id": campaign_id}).scalar_one())
 
 
 def find_templates(conn: Connection, organisation_id: int, names: Collection[str]) -> dict[str, Template]:

@@ -60,3 +60,24 @@ INSERT INTO stream (organisation_id, template_id, sender_id, campaign_id)
 SELECT :organisation_id, :template_id, :sender_id, id
   FROM opened
 RETURNING campaign_id
+
+-- An organisation's streams as lists show them.
+-- name: list_streams
+SELECT campaign.id, campaign.name, campaign.purpose, sender.name AS sender, sender.address, campaign.launched_at,
+       stream.template_id
+  FROM stream
+  JOIN campaign
+    ON campaign.id = stream.campaign_id
+  JOIN sender
+    ON sender.id = stream.sender_id
+ WHERE stream.organisation_id = :organisation_id
+   AND (CAST(:campaign_id AS integer) IS NULL OR campaign.id = :campaign_id)
+ ORDER BY lower(campaign.name), sender.name, campaign.id
+ LIMIT :limit
+
+-- Ranges that the third worker died on wait for a person.
+-- name: count_quarantined
+SELECT coalesce(sum(size - position), 0)
+  FROM outbox
+ WHERE campaign_id = :campaign_id
+   AND state = 'quarantined'
