@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from app.models import campaign, handoff, outbox
+from app.models import campaign, handoff, outbox, standing
 from tests.mutations import MUTATIONS
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
@@ -67,6 +67,7 @@ BLOCKS: Final = (
     Block("states of a campaign", "architecture.md", "app/models/campaign.py", draw(campaign.MOVES, "draft")),
     Block("states of a range", "reliability.md", "app/models/outbox.py", draw(outbox.MOVES, "ready")),
     Block("states of a hand-off", "reliability.md", "app/models/handoff.py", draw(handoff.MOVES, "handed")),
+    Block("standing of a sender", "reputation.md", "app/models/standing.py", draw(standing.MOVES, "good")),
     Block("defences", "reliability.md", "tests/mutations", list_mutations()),
 )
 

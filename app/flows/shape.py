@@ -37,10 +37,13 @@ def note(conn: Connection, organisation_id: int, pool_id: int, replies: Iterable
             rule = _first(fitting[reply], whose, name)
             if rule is not None:
                 found[name if rule.receiver == name else whose, rule][reply] += times
+    begun: set[str] = set()
     for (whose, rule), counted in sorted(found.items(), key=lambda each: (each[0][0], each[0][1].key)):
-        log.warning("pool %s: rule %s for %s, since it said: %s", pool_id, rule.key, whose, next(iter(counted)))
-        shaping.begin(conn, pool_id, whose, rule, next(iter(counted)), counted.total())
-    shaping.apply(conn, pool_id, {whose for whose, _ in found})
+        reply = next(iter(counted))
+        if shaping.begin(conn, pool_id, whose, rule, reply, counted.total()):
+            log.info("pool %s: rule %s for %s, since it said: %s", pool_id, rule.key, whose, reply)
+            begun.add(whose)
+    shaping.apply(conn, pool_id, begun)
 
 
 def end_due(runtime: Runtime) -> int:

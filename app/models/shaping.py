@@ -161,11 +161,14 @@ def find_domains(conn: Connection, ids: Collection[int]) -> dict[int, tuple[str,
     return {row.id: (row.name, row.receiver) for row in rows}
 
 
-def begin(conn: Connection, pool_id: int, receiver: str, rule: Rule, reply: str, replies: int) -> None:
-    """A reply has brought a rule into effect; or so many more of them keep it so. `apply` makes it act."""
+def begin(conn: Connection, pool_id: int, receiver: str, rule: Rule, reply: str, replies: int) -> bool:
+    """A reply has brought a rule into effect; or so many more of them keep it so. `apply` makes it act.
+
+    False where it is a receiver that nobody knows, and there are too many of these.
+    """
     values: dict[str, object] = {"pool_id": pool_id, "receiver": receiver, "rule": rule.key, "pattern": rule.pattern}
     values |= {"reply": reply, "per_second": rule.per_second, "seconds": rule.seconds, "replies": replies}
-    conn.execute(SQL.begin, values | {"known": KNOWN, "most": MOST_UNKNOWN})
+    return conn.execute(SQL.begin, values | {"known": KNOWN, "most": MOST_UNKNOWN}).rowcount > 0
 
 
 def apply(conn: Connection, pool_id: int, receivers: Collection[str]) -> None:

@@ -23,12 +23,12 @@ SQL = Statements("standing")
 MOVES: Final[Mapping[str, Mapping[str, str]]] = {
     "good": {
         "quarantined": "too much came back or was complained of, and there is a pool for that",
-        "paused": "the same, and there is none; or by a person",
+        "paused": "the same, and there is no such pool, or by a person",
         "trusted": "it has been in good standing for long",
     },
     "trusted": {
         "quarantined": "too much came back or was complained of",
-        "paused": "the same; or by a person",
+        "paused": "the same, or by a person",
         "good": "by a person",
     },
     "quarantined": {

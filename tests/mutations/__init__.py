@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from tests.mutations.accounts import ACCOUNTS
+from tests.mutations.api import API
 from tests.mutations.calls import CALLS
 from tests.mutations.consequences import CONSEQUENCES
 from tests.mutations.endpoints import ENDPOINTS
 from tests.mutations.leases import LEASES
 from tests.mutations.mutation import Mutation
 from tests.mutations.pools_and_sums import POOLS_AND_SUMS
+from tests.mutations.reputation import REPUTATION
 from tests.mutations.resolving import RESOLVING
 from tests.mutations.shared_lines import SHARED_LINES
 from tests.mutations.tracking import TRACKING
@@ -31,6 +33,8 @@ MUTATIONS: Final = (
     *ENDPOINTS,
     *ACCOUNTS,
     *CONSEQUENCES,
+    *REPUTATION,
     *VARIANTS,
     *SHARED_LINES,
+    *API,
 )

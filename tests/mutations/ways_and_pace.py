@@ -87,7 +87,7 @@ WAYS_AND_PACE: Final = (
         "put_together_again_and_again",
         "Leads are put together by receiver once",
         OUTBOX,
-        (("       coalesce(CAST(:waits_for AS text), waits_for)\n", "       CAST(NULL AS text)\n"),),
+        (("coalesce(CAST(:waits_for AS text), waits_for)", "CAST(NULL AS text)"),),
         (f"{PACED}::test_leads_are_put_together_by_receiver_once_and_no_range_is_shattered",),
     ),
 )
