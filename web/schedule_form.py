@@ -8,6 +8,7 @@ from datetime import datetime, time
 from typing import Final
 
 from wtforms import BooleanField, IntegerField, RadioField, SelectField, SelectMultipleField, StringField
+from wtforms.validators import Optional
 from wtforms.widgets import CheckboxInput, DateTimeLocalInput, ListWidget, TimeInput
 
 from app.errors import Fault, Invalid
@@ -60,6 +61,7 @@ class ScheduleFields:
     windows_own = BooleanField("By each lead's own clock")
     lateness = IntegerField(
         "Not begun when late by more than (minutes)",
+        validators=[Optional()],
         description="If nothing could run at its time. Left empty, it goes as soon as it can.",
     )
     repeats = SelectField("Repeats", choices=choices(RULES.items()), default="")

@@ -19,6 +19,7 @@ from tests.web.conftest import People, Visit
 
 HTML = '<p><a href="{{ unsubscribe_url }}">Unsubscribe</a></p>'
 FORM = {"name": "Spring", "sender": "", "segment": "", "subject": "News", "html": HTML, "text": "", "when": "now"}
+FORM |= {"lateness": "", "deliver_by": "", "start": "", "repeats": "", "rule": ""}  # as browsers send them
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).replace(hour=10, minute=0, second=0, microsecond=0)
 WINDOWS = {"windows": "y", "days": ["1", "5"], "opens": "08:30", "closes": "18:00", "windows_own": "y"}
 
