@@ -49,27 +49,34 @@ def cancel(message_id: str) -> Response:
     return redirect(url_for("messages.show", message_id=message_id))
 
 
-@blueprint.get("/messages/streams/<int:campaign_id>")
-def stream(campaign_id: int) -> str:
-    looked = streams.look(runtime(), me().organisation_id, campaign_id)
-    return render_template("messages/stream.html", looked=looked, each=looked.line, page=_page([campaign_id]))
+@blueprint.get("/messages/streams/<int:stream_id>")
+def stream(stream_id: int) -> str:
+    looked = streams.look(runtime(), me().organisation_id, stream_id)
+    return render_template("messages/stream.html", looked=looked, each=looked.line, page=_page([stream_id]))
 
 
-@blueprint.post("/messages/streams/<int:campaign_id>/<any(leave, again, release):what>")
-def decide(campaign_id: int, what: str) -> Response:
-    """What a person decides about calls of which nobody knows whether they were sent, or about ranges that wait."""
-    streams.look(runtime(), me().organisation_id, campaign_id)
-    match what:
-        case "release":
-            streams.release(runtime(), me().organisation_id, campaign_id)
-            flash("They go on.", "good")
-        case "leave":
-            left = unknowns.leave(runtime(), me().organisation_id, campaign_id)
-            flash(f"{left:,} messages count as failed, unless a webhook still says otherwise.", "good")
-        case _:
-            again = unknowns.send_again(runtime(), me().organisation_id, campaign_id)
-            flash(f"{again:,} messages are sent once more.", "good")
-    return redirect(url_for("messages.stream", campaign_id=campaign_id))
+@blueprint.post("/messages/streams/<int:stream_id>/leave")
+def leave(stream_id: int) -> Response:
+    """Calls of which nobody knows whether they were sent count as failed."""
+    left = unknowns.leave(runtime(), me().organisation_id, _known(stream_id))
+    flash(f"{left:,} messages count as failed, unless a webhook still says otherwise.", "good")
+    return redirect(url_for("messages.stream", stream_id=stream_id))
+
+
+@blueprint.post("/messages/streams/<int:stream_id>/again")
+def again(stream_id: int) -> Response:
+    """Calls of which nobody knows whether they were sent are made once more."""
+    sent = unknowns.send_again(runtime(), me().organisation_id, _known(stream_id))
+    flash(f"{sent:,} messages are sent once more.", "good")
+    return redirect(url_for("messages.stream", stream_id=stream_id))
+
+
+@blueprint.post("/messages/streams/<int:stream_id>/release")
+def release(stream_id: int) -> Response:
+    """Ranges that workers died on are tried again."""
+    streams.release(runtime(), me().organisation_id, stream_id)
+    flash("They go on.", "good")
+    return redirect(url_for("messages.stream", stream_id=stream_id))
 
 
 @blueprint.post("/messages/retention")
@@ -84,6 +91,10 @@ def keep() -> Response:
     else:
         flash("Saved.", "good")
     return redirect(url_for("messages.index"))
+
+
+def _known(stream_id: int) -> int:
+    return streams.look(runtime(), me().organisation_id, stream_id).line.id
 
 
 def _page(campaign_ids: list[int] | None) -> object:

@@ -9,9 +9,11 @@ import pytest
 from flask import Flask
 from werkzeug.routing import Rule
 
-from app.flows import edit_campaign, endpoints, import_leads, pools, segments, senders
+from app.flows import edit_campaign, endpoints, import_leads, message_templates, messages, pools, segments, senders
 from app.flows.edit_campaign import Draft
-from app.models import alert, lead
+from app.flows.message_templates import TemplateDraft
+from app.flows.messages import NewMessage
+from app.models import alert, lead, stream
 from app.models.alert import Kind
 from app.runtime import Runtime
 from tests import world
@@ -41,8 +43,21 @@ def an_endpoint(runtime: Runtime, people: People) -> int:
     return endpoints.add(runtime, people.theirs, endpoints.Entry("Theirs", "https://hooks.example.com/")).id
 
 
+def a_message(runtime: Runtime, people: People) -> str:
+    pool_id = pools.add_pool(runtime, people.theirs, "Their messages'", "sink+http://127.0.0.1:9025")
+    senders.add_sender(runtime, people.theirs, pool_id, "Their messages", "messages@example.com")
+    asked = NewMessage("kim@example.org", subject="Hello", text="Hello", sender="messages@example.com")
+    with runtime.db.begin() as conn:
+        return messages.accept(conn, people.theirs, people.eve, [asked]).ids[0]
+
+
+def a_stream(runtime: Runtime, people: People) -> int:
+    with runtime.db.begin() as conn:
+        return stream.list_streams(conn, people.theirs)[0].id
+
+
 # What another organisation has, for every kind of number that an address may hold.
-THEIRS: dict[str, Callable[[Runtime, People], int]] = {
+THEIRS: dict[str, Callable[[Runtime, People], object]] = {
     "campaign_id": lambda runtime, people: edit_campaign.create(
         runtime, people.theirs, people.eve, Draft("Theirs", subject="Hello", html="<p>{{ unsubscribe_url }}</p>")
     ),
@@ -61,12 +76,19 @@ THEIRS: dict[str, Callable[[Runtime, People], int]] = {
         "theirs@example.com",
     ),
     "pool_id": lambda runtime, people: pools.add_pool(runtime, people.theirs, "Theirs", "sink+http://127.0.0.1:9025"),
+    "message_id": a_message,
+    "stream_id": a_stream,  # of the message
+    "template_id": lambda runtime, people: message_templates.create(
+        runtime, people.theirs, people.eve, TemplateDraft("Theirs", "Hello", "<p>Hello</p>")
+    ),
 }
 
 
 def rules(app: Flask) -> Iterator[tuple[Rule, str]]:
-    """Every rule with every method that a browser may use on it."""
+    """Every rule with every method that a browser may use on it: programs have a door and promises of their own."""
     for rule in app.url_map.iter_rules():
+        if rule.rule.startswith("/api/v1/"):
+            continue
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
             yield rule, method
 
