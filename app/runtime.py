@@ -25,6 +25,7 @@ from app.tickets import PoolTickets
 log = logging.getLogger(__name__)
 
 Ring = Callable[[str], None]
+DEAF: Final = 2.0  # seconds in which nothing is rung once a bell could not be: who rings has somebody waiting
 TICK: Final = 0.01  # seconds: bells to be rung later within the same one are one
 
 
@@ -52,6 +53,7 @@ class Runtime:
         self.stopping = threading.Event()
         self.kept: deque[Lease] = deque()  # ranges in hand when the database went away
         self._ring = ring
+        self._deaf_until = 0.0
         self._alarms: dict[int, threading.Timer] = {}
         self._calls: ThreadPoolExecutor | None = None
         self._providers: dict[bytes, Provider] = {}
@@ -60,14 +62,17 @@ class Runtime:
 
     def use_bell(self, ring: Ring) -> None:
         """Ring with this from now on: the process's door gives its own."""
-        self._ring = ring
+        self._ring, self._deaf_until = ring, 0.0
 
     def ring(self, bell: str, times: int = 1) -> None:
         """Wake workers. Never raises: a bell carries no work, and a lost one is rung again by the clock."""
+        if time.monotonic() < self._deaf_until:
+            return
         try:
             for _ in range(times):
                 self._ring(bell)
         except Exception as error:  # whatever the broker raises, the work stands in PostgreSQL
+            self._deaf_until = time.monotonic() + DEAF
             log.warning("bell %s was not rung: %s", bell, error)
 
     def ring_later(self, bell: str, seconds: float) -> None:

@@ -63,7 +63,7 @@ def read(runtime: Runtime, secret: str) -> ApiKey | None:
     """The key with this secret, noted as used; None where there is none, or it was revoked."""
     if not secret.startswith(PREFIX):
         return None
-    with runtime.db.begin() as conn:
+    with runtime.db.each() as conn:
         found = api_key.find(conn, _hash(secret))
         if found is not None and found.is_stale:
             api_key.touch(conn, found.id)

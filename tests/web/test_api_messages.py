@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,8 @@ from tests import world
 from tests.peers import Peer, running_sink
 from tests.web.conftest import People
 from tests.web.programs import Program, faults, program
+from web import create_app
+from workers.broker import Bell, open_broker
 
 RECEIPT = {
     "name": "Receipt",
@@ -196,3 +199,19 @@ def test_ten_batches_of_a_thousand_take_less_than_a_second_or_two(shop: Program)
     for _ in range(10):
         ids(shop.post("/messages", asked))
     assert time.perf_counter() - began < 5  # far from what a benchmark says: a machine under tests is slow
+
+
+def test_while_redis_swallows_everything_messages_are_taken_over_and_few_wait_for_it(
+    settings: Settings, people: People, sender_id: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and answers nothing
+        redis_url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        lonely = Runtime(replace(settings, redis_url=redis_url), Bell(open_broker(redis_url)))
+        shop = program(create_app(lonely), lonely, people)
+        asked = {"to": "ann@example.com", "subject": "Hi", "text": "Hello"}
+        ids(shop.post("/messages", asked))
+        began = time.perf_counter()
+        for _ in range(10):
+            ids(shop.post("/messages", asked))
+        assert time.perf_counter() - began < 3
+        lonely.close()
