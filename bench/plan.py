@@ -62,7 +62,11 @@ SENDER = "SELECT sender.id, pool_id FROM campaign JOIN sender ON sender.id = cam
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--days", type=int, default=7, help="days that pass (default 7)")
-    parser.add_argument("--wal-compression", default="off", help="PostgreSQL's setting: off, pglz, lz4, zstd")
+    parser.add_argument(
+        "--wal-compression",
+        default="off",
+        help="PostgreSQL's setting: off, pglz; lz4 and zstd where the server has them",
+    )
     parser.add_argument("--rival", type=int, default=20_000, help="emails of the old design (default 20,000)")
     parser.add_argument("--past", type=int, default=1_000_000, help="its rows of the past (default 1,000,000)")
 

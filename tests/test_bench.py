@@ -53,6 +53,13 @@ def test_the_most_within_a_second_is_found_wherever_the_second_begins() -> None:
     assert pace.most_within([], 1.0) == 0
 
 
+def test_it_is_told_for_how_long_a_second_had_too_much() -> None:
+    times = [0.0, 0.5, 0.75, 3.0]  # three in the last second from 0.75 until the first is a second old
+    assert pace.over(times, 1.0, 2) == pytest.approx(0.25)
+    assert pace.over(times, 1.0, 3) == 0
+    assert pace.over(times, 1.0, 1) == pytest.approx(1.0)  # from 0.5 to 1.5
+
+
 def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     listed = capsys.readouterr().out
