@@ -1,7 +1,7 @@
 """Choosing the winner of a test: by its figures when its wait is over, or by a person before; then the rest goes.
 
-It is one transaction, in which the winner is noted and the rest gets its content: a clock that is killed has done all of
-it or nothing, and of two that choose at once the second finds it done.
+It is one transaction, in which the winner is noted and the rest gets its content: a clock that is killed has done all
+of it or nothing, and of two that choose at once the second finds it done.
 """
 
 from __future__ import annotations

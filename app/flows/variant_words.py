@@ -45,8 +45,8 @@ MANY: Final = (
 )
 FEW: Final = "That says too little: fewer than about ten people did anything so far."
 UNSURE: Final = (
-    "Between two that are as good, chance brings such a difference in {} tests: too often to be sure. The rest gets {} all"
-    " the same: nothing speaks for another."
+    "Between two that are as good, chance brings such a difference in {} tests: too often to be sure. The rest gets {}"
+    " all the same: nothing speaks for another."
 )
 
 
