@@ -22,6 +22,7 @@ from app.providers.tickets import Ticket
 log = logging.getLogger(__name__)
 
 LASTS: Final = 60.0  # seconds, and three calls' deadlines at the least
+AWAY_FOR: Final = 10.0  # seconds in which a database that did not answer is told of no closed connection
 
 
 class PoolTickets:
@@ -31,6 +32,7 @@ class PoolTickets:
         self.db = db
         self.pool_id = pool_id
         self.lasts = max(LASTS, 3 * deadline)
+        self.away_until = 0.0
         self.elsewhere: dict[str, int] = {}  # receiver -> the pool's connections, when none was to be had for us
 
     def take(self, receiver: str, most: int) -> Ticket | None:
@@ -49,10 +51,13 @@ class PoolTickets:
 
     def give_back(self, ticket: Ticket) -> None:
         """The connection is closed. Never raises: what is not given back runs out."""
+        if monotonic() < self.away_until:  # a process that ends gives back many, and must not wait for each
+            return
         try:
             with self.db.begin() as conn:
                 connection.give_back(conn, ticket.id)
         except Unavailable as error:
+            self.away_until = monotonic() + AWAY_FOR
             log.info("a ticket for a connection is left to run out: %s", error)
 
     def leave(self, receiver: str, most: int) -> None:

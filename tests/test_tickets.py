@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -49,6 +53,25 @@ class ByDomain(Crowd):
         self.to_most[domain] = max(self.to_most[domain], len(self.carrying[domain]))
         self.to_letters[domain][id(session)] += 1
         return await super().handle_RCPT(server, session, envelope, address, options)
+
+
+class Slow(Crowd):
+    """Takes its time for each letter, and knows who has hung up without a word."""
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        await asyncio.sleep(0.01)
+        return await super().handle_DATA(server, session, envelope)
+
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        self.here = {each for each in self.here if each in self.lines and not self.lines[each].is_closing()}
+        self.lines[session] = server.transport
+        return await super().handle_MAIL(server, session, envelope, address, options)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[Session, Any] = {}
 
 
 def batch(at: int, receiver: str = "", letters: int = 10) -> Batch:
@@ -274,6 +297,61 @@ def test_alone_a_process_asks_nobody(settings: Settings) -> None:
         assert send_all([provider], [batch(at) for at in range(1, 7)]) == 60
         provider.close()
     assert server.most == 2
+
+
+WORK = """
+import os, time
+from app import config
+from app.flows import send_range
+from app.runtime import Runtime
+runtime = Runtime(config.read(os.environ))
+print("up", flush=True)
+while True:
+    send_range.drain(runtime, seconds=5)
+    time.sleep(0.1)
+"""
+
+
+@contextmanager
+def worker_processes(settings: Settings, count: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes of their own that send what is due."""
+    environ = {
+        "DATABASE_URL": settings.database_url,
+        "REDIS_URL": settings.redis_url,
+        "SECRET_KEY": settings.secret_key,
+        "MILLRACE_HOME": str(settings.home),
+    }
+    started = [
+        subprocess.Popen([sys.executable, "-c", WORK], env=os.environ | environ, stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    try:
+        for each in started:
+            assert each.stdout is not None and each.stdout.readline() == "up\n"
+        yield started
+    finally:
+        for each in started:
+            each.kill()
+            each.wait(10)
+            assert each.stdout is not None
+            each.stdout.close()
+
+
+def test_worker_processes_one_of_which_is_killed_keep_to_the_pools_connections(
+    settings: Settings, runtime: Runtime
+) -> None:
+    server = Slow()
+    with serve(server) as port:
+        built = built_at(runtime, port, "&connections=3&batch=10", leads=600)
+        runtime.settings = replace(settings, range_size=50)
+        with worker_processes(settings, 3) as workers:
+            launch.launch(runtime, built.organisation_id, built.campaign_id)
+            assert eventually(lambda: len(server.received) > 50, 30)
+            workers[0].kill()
+            assert eventually(lambda: len(server.received) > 200, 60)
+            assert sum(open_now(runtime, built.pool_id).values()) <= 3
+    assert server.most <= 3
+    assert len({to for _, [to], _ in server.received}) == len(server.received), "somebody was mailed twice"
 
 
 def test_a_process_that_finds_all_connections_taken_leaves_the_work_to_those_who_have_them(
