@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from app.flows import endpoints, import_leads, pools, segments, senders
+from app.flows import api_keys, endpoints, import_leads, pools, segments, senders
 from app.models import lead
+from app.models.api_key import SCOPES
 from app.runtime import Runtime
 from tests.browser.conftest import DESKTOP, PHONE, log_in, shot
 from tests.web.conftest import People
@@ -35,6 +36,7 @@ def furnished(runtime: Runtime, people: People, tmp_path: Path) -> None:
     long = "https://hooks.example.com/" + "a-rather-long-path/" * 8
     endpoint_id = endpoints.add(runtime, people.ours, endpoints.Entry("Warehouse", long)).id
     endpoints.disable(runtime, people.ours, endpoint_id, people.ann)
+    api_keys.create(runtime, people.ours, people.ann, "A shop with a rather long name", tuple(SCOPES)[:-1])
 
 
 @pytest.mark.usefixtures("furnished")
@@ -42,6 +44,9 @@ def test_every_page_fits_a_phone_and_a_desk(browser_page: Page, runtime: Runtime
     with runtime.db.begin() as conn:
         someone = lead.find_page(conn, people.ours, "", None, 1)[0].id
     rooms = {
+        "api": "/api",
+        "api-keys": "/api/keys",
+        "api-key-new": "/api/keys/new",
         "leads": "/leads",
         "lead": f"/leads/{someone}",
         "imports": "/imports",
