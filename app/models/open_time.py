@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
-from functools import cache
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
 AHEAD: Final = timedelta(days=400)  # as far as openings are looked for, and zones are told apart
+QUARTER: Final = timedelta(minutes=15)
+A_DAY: Final = 96  # quarters of an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def known_zone(zone: str | None, otherwise: str) -> str:
     return zone if zone in _zones() else otherwise
 
 
-@cache
+@lru_cache(4)
 def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
@@ -129,8 +131,19 @@ def group_zones(leads: Mapping[str | None, int], zone: str, now: datetime) -> di
     return {head: found for head, found in groups.items() if found}
 
 
-@cache
-def _clock(zone: str, day: int) -> tuple[timedelta | None, ...]:
-    """What tells a zone's clock from others: its offsets on the days to come."""
-    first, info = datetime.fromordinal(day), ZoneInfo(zone)
-    return tuple((first + timedelta(days=each)).replace(tzinfo=info).utcoffset() for each in range(AHEAD.days))
+@lru_cache(2000)
+def _clock(zone: str, day: int) -> tuple[tuple[int, timedelta | None], ...]:
+    """What tells a zone's clock from others: when it will change, in quarters of an hour, and to what."""
+    first, info = datetime.fromordinal(day).replace(tzinfo=UTC), ZoneInfo(zone)
+
+    def offset(quarter: int) -> timedelta | None:
+        return (first + quarter * QUARTER).astimezone(info).utcoffset()
+
+    last = offset(0)
+    changes = [(0, last)]
+    for quarter in range(0, AHEAD // QUARTER, A_DAY):
+        if offset(quarter + A_DAY) != last:
+            at = next(each for each in range(quarter, quarter + A_DAY + 1) if offset(each) != last)
+            last = offset(at)
+            changes.append((at, last))
+    return tuple(changes)

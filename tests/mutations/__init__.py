@@ -10,10 +10,12 @@ from tests.mutations.calls import CALLS
 from tests.mutations.consequences import CONSEQUENCES
 from tests.mutations.endpoints import ENDPOINTS
 from tests.mutations.leases import LEASES
+from tests.mutations.messages import MESSAGES
 from tests.mutations.mutation import Mutation
 from tests.mutations.pools_and_sums import POOLS_AND_SUMS
 from tests.mutations.reputation import REPUTATION
 from tests.mutations.resolving import RESOLVING
+from tests.mutations.schedules import SCHEDULES
 from tests.mutations.shared_lines import SHARED_LINES
 from tests.mutations.tracking import TRACKING
 from tests.mutations.variants import VARIANTS
@@ -35,6 +37,8 @@ MUTATIONS: Final = (
     *CONSEQUENCES,
     *REPUTATION,
     *VARIANTS,
+    *SCHEDULES,
     *SHARED_LINES,
     *API,
+    *MESSAGES,
 )

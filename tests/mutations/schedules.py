@@ -1,0 +1,57 @@
+"""Schedules: what keeps mail inside its window, a time to one campaign, and the clocks to one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutations.mutation import OUTBOX, Mutation
+
+PARTS, KEPT, RECUR, LEASE = (
+    "tests/test_parts.py",
+    "tests/test_schedule.py",
+    "tests/test_recur.py",
+    "tests/test_clock_lease.py",
+)
+
+SCHEDULES: Final = (
+    Mutation(
+        "claim_after_closing",
+        "A range is not claimed once its window has closed",
+        OUTBOX,
+        (("       AND (closes_at IS NULL OR closes_at > now())\n", ""),),
+        (f"{PARTS}::test_a_range_past_its_window_is_not_claimed",),
+    ),
+    Mutation(
+        "put_off_without_window",
+        "What is put off, or comes back after it was moved, keeps to its window",
+        OUTBOX,
+        (
+            (
+                "SELECT campaign_id, id, part, closes_at, run",
+                "SELECT campaign_id, id, part, NULL, run",
+            ),
+        ),
+        (f"{KEPT}::test_the_rest_can_be_moved_and_the_sums_stay_right",),
+    ),
+    Mutation(
+        "hurry_everything",
+        "A pool that goes on hurries nothing that has a time of its own",
+        OUTBOX,
+        (("(outbox.parent_id IS NULL OR campaign_part.begins_at > now())", "false"),),
+        (f"{KEPT}::test_a_pool_that_goes_on_hurries_nothing_that_has_a_time_of_its_own",),
+    ),
+    Mutation(
+        "clock_lease_is_taken_early",
+        "A clock takes the lease only once it has run out",
+        "app/models/clock_lease.sql",
+        (("    OR held.until <= now()\n", "    OR held.until IS NOT NULL\n"),),
+        (f"{LEASE}::test_of_two_that_take_the_lease_at_once_one_has_it",),
+    ),
+    Mutation(
+        "who_had_it_gets_it_again",
+        "Who got one campaign of a series gets no other",
+        "app/models/audience.sql",
+        (("   SET reason = 'had it before'\n", "   SET reason = NULL\n"),),
+        (f"{RECUR}::test_each_time_goes_to_who_matches_then_and_did_not_have_it",),
+    ),
+)
