@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from uuid import UUID
 
 import click
 import redis
@@ -13,7 +14,8 @@ from app import schema
 from app.config import Settings, read
 from app.db import Database
 from app.errors import ConfigError, MillraceError
-from app.models import alert, process
+from app.models import alert, clock_lease, process
+from app.models.process import Process
 from app.providers.alert_mail import AlertMail
 from app.signing import Vault
 from cli.process import environment
@@ -133,9 +135,15 @@ def _migrations(settings: Settings) -> Finding:
 def _process(database: Database, kind: str, advice: str) -> Finding:
     with database.begin() as conn:
         alive = process.alive(conn, kind)
+        works = clock_lease.find_owner(conn) if kind == "clock" else None
     if not alive:
         return Finding(kind, False, "none was seen within 30 seconds", advice)
-    return Finding(kind, True, f"{len(alive)} alive: " + ", ".join(f"{each.host}/{each.pid}" for each in alive[:5]))
+    return Finding(kind, True, f"{len(alive)} alive: " + ", ".join(_name(each, works) for each in alive[:5]))
+
+
+def _name(each: Process, works: UUID | None) -> str:
+    """Where it runs; of several clocks, which one works."""
+    return f"{each.host}/{each.pid}{' (works)' if each.id == works else ''}"
 
 
 def _reading(database: Database) -> Finding:
