@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from app.config import Settings
 from app.errors import Conflict, Invalid, NotFound
-from app.flows import launch, message_templates, messages, range_messages, send_range
+from app.flows import finish, launch, message_templates, messages, range_messages, send_range
 from app.flows.message_templates import TemplateDraft
 from app.flows.messages import NewMessage
 from app.models import message
@@ -259,6 +259,8 @@ def test_messages_go_before_a_campaign_and_a_stream_never_ends(runtime: Runtime,
     assert page.source.message
     send_range.send(runtime, page)
     send_range.drain(runtime)
+    assert finish.try_finish(runtime, lease.campaign_id) is None
+    assert finish.finish_due(runtime) == 0
     with runtime.db.begin() as conn:
         states = dict(conn.execute(text("SELECT kind, state FROM campaign ORDER BY id")).all())  # type: ignore[arg-type]
     assert states == {"campaign": "finished", "messages": "sending"}

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from app.errors import Conflict, Fault, Invalid
-from app.flows import edit_campaign, edit_variants, launch, steer
+from app.flows import edit_campaign, edit_variants, launch, steer, streams
 from app.flows.launch import LaunchCheck
 from app.flows.preview import Preview, preview
 from app.flows.variant_words import told_apart
@@ -121,7 +121,9 @@ def go(campaign_id: int) -> str | AnyResponse | tuple[str, int]:
 
 
 @blueprint.get("/campaigns/<int:campaign_id>")
-def show(campaign_id: int) -> str:
+def show(campaign_id: int) -> str | AnyResponse:
+    if streams.exists(runtime(), me().organisation_id, campaign_id):  # alerts and reports lead here, too
+        return redirect(url_for("messages.stream", stream_id=campaign_id))
     line = _find(campaign_id)
     return render_template(
         "campaigns/show.html",

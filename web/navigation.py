@@ -41,7 +41,7 @@ ROOMS = (
         "campaign",
         under=("previews", "recipients", "unknowns", "variants", "campaign_rate"),
     ),
-    Room("Messages", "messages.index", "post", under=("message_templates",)),
+    Room("Messages", "messages.index", "message", under=("message_templates",)),
     Room("Leads", "leads.index", "lead"),
     Room("Imports", "imports.index", "import"),
     Room("Suppressions", "suppressions.index", "stop"),

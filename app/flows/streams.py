@@ -30,6 +30,12 @@ def list_streams(runtime: Runtime, organisation_id: int) -> list[tuple[StreamLin
     return [(line, figures[line.id]) for line in lines]
 
 
+def exists(runtime: Runtime, organisation_id: int, campaign_id: int) -> bool:
+    """Whether a campaign is a stream of messages."""
+    with runtime.db.begin() as conn:
+        return stream.exists(conn, organisation_id, campaign_id)
+
+
 def look(runtime: Runtime, organisation_id: int, campaign_id: int) -> Looked:
     """One stream. Raises NotFound."""
     with runtime.db.begin() as conn:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -24,6 +25,7 @@ TARGET: Final = "message (id, due_at, organisation_id, campaign_id, domain_id, e
 SLIPS: Final = "message_due (due_at, first_id, campaign_id, size, message_ids)"
 MOST: Final = 500_000  # messages that are cut in one transaction
 RANGE: Final = 5_000  # messages in a range
+_ID: Final = itemgetter(0)
 
 
 class Numbers(NamedTuple):
@@ -211,8 +213,12 @@ def load_page(conn: Connection, sending: Sending, message_ids: Sequence[int]) ->
         "last": max(message_ids),
         "message_ids": array(message_ids),
     }
-    found = {row[0]: PageLead._make(row) for row in fetch(conn, SQL.load_page, values, prepare=False)}
-    if sending.track_opens != "off" or sending.track_clicks != "off":
+    rows = list(map(PageLead._make, fetch(conn, SQL.load_page, values, prepare=False)))
+    is_tracked = sending.track_opens != "off" or sending.track_clicks != "off"
+    if not is_tracked and list(map(_ID, rows)) == list(message_ids):  # nearly always: all are there, in their order
+        return rows
+    found = {row.id: row for row in rows}
+    if is_tracked:
         for each in find_untracked(conn, [(sending.campaign_id, each) for each in message_ids]):
             found[each] = found[each]._replace(untracked=True)
     return [found.get(each) or PageLead(each, "", 0, None, {}, "erased") for each in message_ids]

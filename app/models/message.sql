@@ -73,6 +73,7 @@ SELECT message.id, message.email, message.domain_id, NULL, message.data,
    AND message.id >= :first
    AND message.id <= :last
    AND message.id = ANY(CAST(:message_ids AS bigint[]))
+ ORDER BY message.id
 
 -- name: find
 SELECT message.id, message.email, message.created_at, message.due_at, message.campaign_id, message.metadata,

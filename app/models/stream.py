@@ -60,6 +60,12 @@ def find_line(conn: Connection, organisation_id: int, campaign_id: int) -> Strea
     return StreamLine(**row._mapping)
 
 
+def exists(conn: Connection, organisation_id: int, campaign_id: int) -> bool:
+    """Whether a campaign of this organisation is a stream."""
+    values = {"organisation_id": organisation_id, "campaign_id": campaign_id}
+    return bool(conn.execute(SQL.exists, values).scalar_one())
+
+
 def count_quarantined(conn: Connection, campaign_id: int) -> int:
     """Messages that wait for a person, since workers died on their ranges."""
     return int(conn.execute(SQL.count_quarantined, {"campaign_id": campaign_id}).scalar_one())

@@ -81,3 +81,6 @@ SELECT coalesce(sum(size - position), 0)
   FROM outbox
  WHERE campaign_id = :campaign_id
    AND state = 'quarantined'
+
+-- name: exists
+SELECT EXISTS (SELECT FROM stream WHERE organisation_id = :organisation_id AND campaign_id = :campaign_id)
