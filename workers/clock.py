@@ -83,7 +83,8 @@ TASKS: Final = (
     Task(300.0, tell_endpoints.tidy, aside=True),
     Task(600.0, answer_once.tidy, aside=True),
 )
-CONNECTIONS: Final = 2 + returns.AT_ONCE + sum(task.aside for task in TASKS)  # what runs at once waits for no connection of another
+# What runs at once waits for no connection of another.
+CONNECTIONS: Final = 2 + returns.AT_ONCE + sum(task.aside for task in TASKS)
 
 
 def run(runtime: Runtime, tasks: tuple[Task, ...] = TASKS) -> None:
