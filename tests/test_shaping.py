@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 
+import orjson
 import pytest
 from sqlalchemy import text
 
 from app.config import Settings
 from app.errors import Invalid, NotFound
-from app.flows import send_range, shape
+from app.flows import ingest, send_range, shape
 from app.mail import Accepted, Deferred, Outcome, Refused
-from app.models import limit, shaping
+from app.models import limit, shaping, webhook
 from app.models.limit import Limit
 from app.models.receiver import RECEIVERS
 from app.models.shaping import SHIPPED, Rule
@@ -175,6 +178,29 @@ def test_who_is_refused_is_heard_too(runtime: Runtime, peer: Peer) -> None:
     to_yahoo(runtime, peer)
     answer(runtime, YAHOO.replace("421", "554"), Refused)
     assert query(runtime, "SELECT receiver, rule FROM shaping") == [("yahoo", "yahoo_complaints")]
+
+
+def told(runtime: Runtime, built: World, handoff_id: int, lead_id: int, minutes: float) -> None:
+    """A webhook says that Yahoo put an email off, so many minutes ago."""
+    at = datetime.now(UTC) - timedelta(minutes=minutes)
+    each = {"id": token_hex(4), "type": "deferred", "time": at.isoformat(), "handoff": handoff_id, "lead": lead_id}
+    with runtime.db.begin() as conn:
+        webhook.keep(conn, built.pool_id, token_hex(8), orjson.dumps({"events": [each | {"reason": YAHOO}]}))
+    assert not ingest.read_waiting(runtime)
+
+
+def test_what_a_webhook_tells_of_a_receivers_reply_acts_if_it_is_fresh(runtime: Runtime, peer: Peer) -> None:
+    built = to_yahoo(runtime, peer)
+    page, handoffs = hand_over(runtime)
+    settle_with(runtime, page, handoffs, *[[Accepted("ref")] * len(each.lead_ids) for each in handoffs])
+    at_yahoo = {lead.id for lead in page.leads if "yahoo" in lead.email}
+    call, lead_id = next((each.id, lead_id) for each in handoffs for lead_id in each.lead_ids if lead_id in at_yahoo)
+    told(runtime, built, call, lead_id, minutes=60)
+    assert query(runtime, "SELECT count(*) FROM shaping") == [(0,)]
+    told(runtime, built, call, lead_id, minutes=1)
+    assert query(runtime, "SELECT receiver, reply FROM shaping") == [("yahoo", YAHOO)]
+    send_range.drain(runtime)
+    assert sent(runtime) == {"example.org": 150, "yahoo.com": 50}
 
 
 def test_ones_own_rule_comes_before_the_shipped_ones_and_a_shipped_one_can_be_switched_off(
