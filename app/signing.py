@@ -117,13 +117,11 @@ class ReturnTokens:
 
     def _read(self, signed: bytes) -> tuple[int, int] | None:
         body, claimed = signed[:_RETURN_BODY], signed[_RETURN_BODY:]
-        for key in self._keys:
-            if hmac.compare_digest(blake2b(body, digest_size=_RETURN_MAC, key=key).digest(), claimed):
-                return int.from_bytes(body[:6], "big"), int.from_bytes(body[6:], "big")
-        for key in self._of_messages:
-            if hmac.compare_digest(blake2b(body, digest_size=_RETURN_MAC, key=key).digest(), claimed):
-                number = int.from_bytes(body, "big")
-                return number >> _MESSAGE_BITS, number & (1 << _MESSAGE_BITS) - 1
+        for keys, bits in ((self._keys, 48), (self._of_messages, _MESSAGE_BITS)):
+            for key in keys:
+                if hmac.compare_digest(blake2b(body, digest_size=_RETURN_MAC, key=key).digest(), claimed):
+                    number = int.from_bytes(body, "big")
+                    return number >> bits, number & (1 << bits) - 1
         return None
 
 
