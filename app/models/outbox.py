@@ -305,10 +305,10 @@ class Test:
 class Place:
     """Leads that are due at the same time, in ranges of `size`: those of these zones, as leads have them.
 
-    The first of several is also for whom no zone is named; `closes_at` None: at any time from `due_at` on.
+    The first of several is also for whom no zone is named. `due_at` None: now; `closes_at` None: any time from then on.
     """
 
-    due_at: datetime
+    due_at: datetime | None
     closes_at: datetime | None
     size: int
     zones: tuple[str, ...] = ()
@@ -338,12 +338,14 @@ def cut(
     Part n * slots + v holds the leads of place n that are in variant v, where slots is the number of variants and one.
     """
     values: dict[str, object] = {"campaign_id": campaign_id, "run": run}
-    if not places and test is None:
-        return int(conn.execute(SQL.cut, values | {"size": size}).scalar_one())
+    if len(places) < 2 and test is None:
+        place = places[0] if places else Place(None, None, size)
+        values |= {"size": place.size, "due_at": place.due_at, "closes_at": place.closes_at}
+        return int(conn.execute(SQL.cut, values).scalar_one())
     places = places or [Place(conn.execute(SQL.now).scalar_one(), None, size)]
     zones = [(zone, number) for number, place in enumerate(places) for zone in place.zones]
     values |= {"due_at": [each.due_at for each in places], "closes_at": [each.closes_at for each in places]}
-    values |= {"sizes": [each.size for each in places], "parts": _slots(test)}
+    values |= {"sizes": [each.size for each in places], "slots": _slots(test)}
     values |= {"zones": [zone for zone, _ in zones], "zone_places": [number for _, number in zones]}
     values |= {"variants": test.variants if test else 0, "share": test.share_percent if test else 0}
     return int(conn.execute(SQL.cut_parts, values).scalar_one())

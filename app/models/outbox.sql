@@ -332,8 +332,9 @@ WITH sliced AS (
       FROM chosen
      WHERE reason IS NULL
 ), cut AS (
-    INSERT INTO outbox (campaign_id, run, due_at, size, first_lead, last_lead, lead_ids)
-    SELECT :campaign_id, :run, now(), count(*), min(id), max(id), array_agg(id ORDER BY id)
+    INSERT INTO outbox (campaign_id, run, due_at, closes_at, size, first_lead, last_lead, lead_ids)
+    SELECT :campaign_id, :run, coalesce(CAST(:due_at AS timestamptz), now()), CAST(:closes_at AS timestamptz),
+           count(*), min(id), max(id), array_agg(id ORDER BY id)
       FROM sliced
      GROUP BY slice
      ORDER BY slice
@@ -352,13 +353,14 @@ WITH place AS (
 ), zone AS (
     SELECT name, place
       FROM unnest(CAST(:zones AS text[]), CAST(:zone_places AS integer[])) AS told (name, place)
-), placed AS (
-    SELECT chosen.id, coalesce(zone.place, 0) AS place,
-           CASE
-               WHEN :variants = 0 THEN 0
-               WHEN hash.number % 10000 >= CAST(:share AS integer) * 100 THEN :variants
-               ELSE hash.number / 10000 % greatest(:variants, 1)
-           END AS variant
+), parted AS (
+    SELECT chosen.id,
+           coalesce(zone.place, 0) * CAST(:slots AS integer)
+           + CASE
+                 WHEN :variants = 0 THEN 0
+                 WHEN hash.number % 10000 >= CAST(:share AS integer) * 100 THEN :variants
+                 ELSE hash.number / 10000 % greatest(:variants, 1)
+             END AS part
       FROM chosen
      CROSS JOIN LATERAL (
                SELECT hashint8extended(chosen.id, CAST(:campaign_id AS bigint)) & 9223372036854775807 AS number
@@ -366,24 +368,31 @@ WITH place AS (
       LEFT JOIN zone
         ON zone.name = chosen.time_zone
      WHERE chosen.reason IS NULL
+), numbered AS (
+    SELECT id, part, row_number() OVER (PARTITION BY part ORDER BY id) - 1 AS number
+      FROM parted
 ), sliced AS (
-    SELECT placed.id, placed.place, placed.variant, place.due_at, place.closes_at,
-           (row_number() OVER (PARTITION BY placed.place, placed.variant ORDER BY placed.id) - 1) / place.size AS slice
-      FROM placed
+    SELECT numbered.id, numbered.part, numbered.number / place.size AS slice
+      FROM numbered
       JOIN place
-        ON place.place = placed.place
+        ON place.place = numbered.part / CAST(:slots AS integer)
+), made AS (
+    SELECT part, slice, part % CAST(:slots AS integer) AS variant, array_agg(id ORDER BY id) AS lead_ids
+      FROM sliced
+     GROUP BY part, slice
 ), cut AS (
     INSERT INTO outbox (
         campaign_id, run, part, variant, due_at, closes_at, size, first_lead, last_lead, lead_ids
     )
-    SELECT :campaign_id, :run, place * CAST(:parts AS integer) + variant,
-           CASE WHEN variant = :variants AND :variants > 0 THEN -1 ELSE variant END,
-           CASE WHEN variant = :variants AND :variants > 0 THEN 'infinity' ELSE due_at END,
-           CASE WHEN variant = :variants AND :variants > 0 THEN NULL ELSE closes_at END,
-           count(*), min(id), max(id), array_agg(id ORDER BY id)
-      FROM sliced
-     GROUP BY place, variant, slice, due_at, closes_at
-     ORDER BY slice, place, variant
+    SELECT :campaign_id, :run, made.part,
+           CASE WHEN made.variant = :variants AND :variants > 0 THEN -1 ELSE made.variant END,
+           CASE WHEN made.variant = :variants AND :variants > 0 THEN 'infinity' ELSE place.due_at END,
+           CASE WHEN made.variant = :variants AND :variants > 0 THEN NULL ELSE place.closes_at END,
+           cardinality(made.lead_ids), made.lead_ids[1], made.lead_ids[cardinality(made.lead_ids)], made.lead_ids
+      FROM made
+      JOIN place
+        ON place.place = made.part / CAST(:slots AS integer)
+     ORDER BY made.slice, made.part
     RETURNING size
 )
 SELECT coalesce(sum(size), 0)
