@@ -34,8 +34,8 @@ CREATE INDEX webhook_unread_newest ON webhook_unread_raw (pool_id, type, id)
 """
 
 CONNECTIONS = """
--- How a receiver's emails travel over SMTP: connections of all processes together, emails over one of them; null: as the
--- pool's account says.
+-- How a receiver's emails travel over SMTP: connections of all processes together, emails over one of them; null: as
+-- the pool's account says.
 ALTER TABLE pool_limit
     ADD COLUMN connections smallint CHECK (connections > 0),
     ADD COLUMN messages integer CHECK (messages > 0);
