@@ -311,3 +311,46 @@ def test_a_webhook_is_added_changed_silenced_and_removed(shop: Program) -> None:
     assert faults(shop.post("/webhooks", inside)).keys() == {"/url", "/kinds", "/campaign_id"}
     assert shop.delete(path).status_code == 204
     assert shop.get(path).status_code == 404
+
+
+def test_a_campaigns_times_and_rate_are_changed_while_it_waits_and_while_it_sends(
+    shop: Program, sender_id: int
+) -> None:
+    ok(shop.post("/leads", [{"email": f"{n}@example.com"} for n in range(5)]))
+    draft = {"name": "May", "subject": "Hello", "html": HTML, "sender_id": sender_id}
+    later = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
+    path = f"/campaigns/{ok(shop.post('/campaigns', {**draft, 'start_at': later.isoformat()}), 201)['id']}"
+    assert shop.post(f"{path}/reschedule", {"start_at": later.isoformat()}).status_code == 409
+    ok(shop.post(f"{path}/launch"), 202)
+    times = {"start_at": (later + timedelta(hours=2)).isoformat(), "schedule": {"zone": "Europe/Berlin"}}
+    assert ok(shop.post(f"{path}/reschedule", times))["state"] == "scheduled"
+    assert datetime.fromisoformat(ok(shop.get(path))["start_at"]) == later + timedelta(hours=2)
+    wrong = {"start_at": later.isoformat(), "schedule": {"deliver_by": later.isoformat(), "zone": "Moon"}}
+    assert faults(shop.post(f"{path}/reschedule", wrong)).keys() == {"/schedule/deliver_by", "/schedule/zone"}
+    assert ok(shop.post(f"{path}/rate", {"emails": 100, "per": "minute"})) == {"rate": {"emails": 100, "per": "minute"}}
+    assert faults(shop.post(f"{path}/rate", {"emails": 0, "per": "week"})).keys() == {"/emails", "/per"}
+    assert shop.delete(f"{path}/rate").status_code == 204
+    assert ok(shop.get(f"{path}/rate")) == {"rate": None}
+
+    path = f"/campaigns/{ok(shop.post('/campaigns', draft), 201)['id']}"
+    ok(shop.post(f"{path}/launch"), 202)
+    ok(shop.post(f"{path}/pause"))
+    assert ok(shop.post(f"{path}/move", {"begins": later.isoformat()}))["state"] == "sending"
+    assert faults(shop.post(f"{path}/move", {"begins": "2031-05-01T09:00:00"})).keys() == {"/begins"}
+    early = {"begins": later.isoformat(), "deliver_by": later.isoformat()}
+    assert faults(shop.post(f"{path}/move", early)).keys() == {"/deliver_by"}
+    assert faults(shop.post(f"{path}/move", {**early, "own": True})).keys() == {"/begins", "/deliver_by"}
+
+
+def test_a_campaign_repeats_until_it_is_told_otherwise(shop: Program, sender_id: int) -> None:
+    ok(shop.post("/leads", {"email": "a@example.com"}))
+    later = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    draft = {"name": "Weekly", "subject": "Hello", "html": HTML, "sender_id": sender_id, "start_at": later}
+    assert faults(shop.post("/campaigns", {**draft, "repeats": {"rule": "FREQ=SOMETIMES"}})).keys() == {"/repeats/rule"}
+    made = ok(shop.post("/campaigns", {**draft, "repeats": {"rule": "FREQ=DAILY"}}), 201)
+    path = f"/campaigns/{made['id']}"
+    assert ok(shop.post(f"{path}/launch"), 202)["state"] == "scheduled"
+    for act in ("pause", "go-on", "end"):
+        ok(shop.post(f"{path}/repeats/{act}"))
+    assert ok(shop.get(f"{path}/progress"))["state"] == "finished"
+    assert shop.post(f"{path}/repeats/pause").status_code == 409

@@ -195,7 +195,7 @@ def _read(value: Any) -> Any:
         case TestShape():
             return TestDraft(value.share, timedelta(minutes=value.wait), value.goal)
         case ScheduleShape():
-            return _schedule(value)
+            return read_schedule(value)
         case RepeatsShape():
             return Repeats(value.rule, value.skip_sent)
         case list():
@@ -203,7 +203,8 @@ def _read(value: Any) -> Any:
     return value
 
 
-def _schedule(value: ScheduleShape) -> Schedule:
+def read_schedule(value: ScheduleShape) -> Schedule:
+    """The schedule as flows have it."""
     own, windows = value.own_clock, value.windows
     return Schedule(
         deliver_by=value.deliver_by,

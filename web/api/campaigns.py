@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from app.flows import edit_campaign, launch, steer
 from app.models import campaign, campaign_list, report
+from app.runtime import Runtime
 from web.api.campaign_drafts import (
     AT,
     CampaignChange,
@@ -144,31 +145,31 @@ def check(caller: Caller, campaign_id: int) -> Check:
 @routes.post("/campaigns/<int:campaign_id>/launch", "campaigns:send", answer=Status, status=202, at=AT)
 def go(caller: Caller, campaign_id: int) -> Status:
     """Send a draft now, or at its time. Its audience is frozen when it starts."""
-    return _moved(caller, campaign_id, launch.launch)
+    return moved(caller, campaign_id, launch.launch)
 
 
 @routes.post("/campaigns/<int:campaign_id>/unschedule", "campaigns:send", answer=Status)
 def unschedule(caller: Caller, campaign_id: int) -> Status:
     """Make a scheduled campaign a draft again."""
-    return _moved(caller, campaign_id, steer.unschedule)
+    return moved(caller, campaign_id, steer.unschedule)
 
 
 @routes.post("/campaigns/<int:campaign_id>/pause", "campaigns:send", answer=Status)
 def pause(caller: Caller, campaign_id: int) -> Status:
     """Pause: what is being handed over is finished, then nothing is sent."""
-    return _moved(caller, campaign_id, steer.pause)
+    return moved(caller, campaign_id, steer.pause)
 
 
 @routes.post("/campaigns/<int:campaign_id>/resume", "campaigns:send", answer=Status)
 def resume(caller: Caller, campaign_id: int) -> Status:
     """Go on with what is left."""
-    return _moved(caller, campaign_id, steer.resume)
+    return moved(caller, campaign_id, steer.resume)
 
 
 @routes.post("/campaigns/<int:campaign_id>/cancel", "campaigns:send", answer=Status)
 def cancel(caller: Caller, campaign_id: int) -> Status:
     """Stop for good."""
-    return _moved(caller, campaign_id, steer.cancel)
+    return moved(caller, campaign_id, steer.cancel)
 
 
 @routes.get("/campaigns/<int:campaign_id>/progress", "campaigns:read", answer=Status)
@@ -187,6 +188,7 @@ def figures(caller: Caller, campaign_id: int) -> Report:
     return Report(id=campaign_id, figures=Figures.model_validate(found))
 
 
-def _moved(caller: Caller, campaign_id: int, move: Callable[[Any, int, int], object]) -> Status:
+def moved(caller: Caller, campaign_id: int, move: Callable[[Runtime, int, int], object]) -> Status:
+    """Make a move, and say where the campaign stands then."""
     move(caller.runtime, caller.organisation_id, campaign_id)
     return progress(caller, campaign_id)

@@ -11,10 +11,11 @@ from web.api import (
     reports,
     segments,
     senders,
+    steering,
     suppressions,
     templates,
     webhooks,
 )
 
-NOUNS: Final = (messages, templates, campaigns, leads, segments, suppressions, reports, webhooks, senders)
+NOUNS: Final = (messages, templates, campaigns, steering, leads, segments, suppressions, reports, webhooks, senders)
 ROUTES: Final = tuple(route for noun in NOUNS for route in noun.routes.found)

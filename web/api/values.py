@@ -33,7 +33,8 @@ def _is_written(value: object) -> object:
     raise ValueError("This must be a time, as in 2026-03-01T09:00:00Z")
 
 
-# A moment, with its zone; the time that a clock on the wall shows, with and without its day.
+# A moment, with its zone; the time that a clock on the wall shows, with its day; either; and a time of any day.
 Moment = Annotated[AwareDatetime, BeforeValidator(_is_written), Field(strict=False)]
 LocalMoment = Annotated[NaiveDatetime, BeforeValidator(_is_written), Field(strict=False)]
+AnyMoment = Annotated[datetime, BeforeValidator(_is_written), Field(strict=False)]
 Clock = Annotated[time, BeforeValidator(_is_written), Field(strict=False)]
