@@ -38,6 +38,7 @@ def run(args: Namespace) -> Answer:
         server(args.edition, redis=True) as house,
         psycopg.connect(house.database_url) as conn,
         sending.runtime(house) as runtime,
+        sending.collecting_seldom(),
     ):
         opened = stream.open_stream(runtime, conn, NOWHERE)
         ours = _ours(house, runtime, opened, args.emails)

@@ -137,11 +137,12 @@ def fetch_ranges(database_url: str, begun: Barrier, queue: Queue) -> None:
     runtime = Runtime(config.read(variables), name="bench")
     with runtime.db.begin() as conn:
         message.find_due(conn)  # connected, as an idle worker is
-    begun.wait()
-    began, rows = time.time(), 0
-    while (lease := send_range.claim(runtime)) is not None:
-        rows += len(send_range.load(runtime, lease).leads)
-    queue.put((rows, began, time.time()))
+    with sending.collecting_seldom():
+        begun.wait()
+        began, rows = time.time(), 0
+        while (lease := send_range.claim(runtime)) is not None:
+            rows += len(send_range.load(runtime, lease).leads)
+        queue.put((rows, began, time.time()))
     runtime.close()
 
 
@@ -171,7 +172,7 @@ def _theirs(house: Server, conn: Connection, due: int) -> Figures:
 
 def fetch_jobs(database_url: str, begun: Barrier, queue: Queue) -> None:
     """In a process of its own: take jobs until none is left."""
-    with psycopg.connect(database_url) as conn:
+    with psycopg.connect(database_url) as conn, sending.collecting_seldom():
         begun.wait()
         began, rows = time.time(), 0
         while taken := conn.execute(TAKE_JOBS).fetchall():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import time
 from collections.abc import Iterator
@@ -54,6 +55,19 @@ def workers(house: Server, processes: int, threads: int) -> Iterator[subprocess.
     with started(command, environment(house), house.folder / "worker.log") as worker:
         wait_until(house, f"SELECT count(*) >= {processes} FROM process WHERE kind = 'worker'", 60)
         yield worker
+
+
+@contextmanager
+def collecting_seldom() -> Iterator[None]:
+    """Python's garbage is collected as in a worker or a web process: what is there stays there, and pages pass by."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def wait_until(house: Server, question: str, seconds: float) -> None:
