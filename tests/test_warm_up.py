@@ -181,11 +181,13 @@ def test_a_campaign_keeps_to_its_own_rate_and_holds_no_other_up(runtime: Runtime
     slow, well = launched(runtime, peer, leads=300), launched(runtime, peer, leads=100)
     rate(runtime, slow, Rate(50, "second"))
     began = time.monotonic()
-    while time.monotonic() < began + 2.0:
+    sent = 0
+    while sent < 60 and time.monotonic() < began + 20.0:  # it goes on, and no faster
         send_range.drain(runtime)
+        sent = sums(runtime, slow.campaign_id).get("sent", 0)
+        assert sent <= 50 * (time.monotonic() - began) + 50
         time.sleep(0.05)
-    sent = sums(runtime, slow.campaign_id)["sent"]
-    assert 60 <= sent <= 50 * (time.monotonic() - began) + 50
+    assert 60 <= sent < 300
     assert sums(runtime, well.campaign_id) == {"sent": 100}
 
 

@@ -13,7 +13,7 @@ from wtforms.validators import Optional
 
 from app.errors import Invalid, NotFound
 from app.flows import shape
-from app.models import limit, shaping
+from app.models import limit, pool, shaping
 from app.models.receiver import RECEIVERS
 from app.models.shaping import ANY, SHIPPED, Rule
 from web.context import me, runtime
@@ -85,6 +85,8 @@ def delete(key: str) -> Response:
 
 @blueprint.post("/pools/<int:pool_id>/shaping/<int:shaping_id>/lift")
 def lift(pool_id: int, shaping_id: int) -> Response:
+    with runtime().db.session() as session:
+        pool.get(session, me().organisation_id, pool_id)
     try:
         whose = shape.lift(runtime(), me().organisation_id, pool_id, shaping_id, me().id)
         flash(f"{limit.name_of(whose)} is no longer held back because of it.", "good")

@@ -9,11 +9,21 @@ import pytest
 from flask import Flask
 from werkzeug.routing import Rule
 
-from app.flows import edit_campaign, endpoints, import_leads, message_templates, messages, pools, segments, senders
+from app.flows import (
+    api_keys,
+    edit_campaign,
+    endpoints,
+    import_leads,
+    message_templates,
+    messages,
+    pools,
+    segments,
+    senders,
+)
 from app.flows.edit_campaign import Draft
 from app.flows.message_templates import TemplateDraft
 from app.flows.messages import NewMessage
-from app.models import alert, lead, stream
+from app.models import alert, lead, shaping, stream
 from app.models.alert import Kind
 from app.runtime import Runtime
 from tests import world
@@ -41,6 +51,23 @@ def an_alert(runtime: Runtime, people: People) -> int:
 
 def an_endpoint(runtime: Runtime, people: People) -> int:
     return endpoints.add(runtime, people.theirs, endpoints.Entry("Theirs", "https://hooks.example.com/")).id
+
+
+def a_rule(runtime: Runtime, people: People) -> str:
+    with runtime.db.begin() as conn:
+        shaping.set_rule(conn, people.theirs, shaping.Rule("", "*", "slow down", None, 3600))
+        return shaping.list_rules(conn, people.theirs)[0].key
+
+
+def a_key(runtime: Runtime, people: People) -> int:
+    return api_keys.create(runtime, people.theirs, people.eve, "Theirs", ["leads:read"]).id
+
+
+def a_shaping(runtime: Runtime, people: People) -> int:
+    pool_id = pools.add_pool(runtime, people.theirs, "Slow", "sink+http://127.0.0.1:9025")
+    with runtime.db.begin() as conn:
+        shaping.begin(conn, pool_id, "google", next(iter(shaping.SHIPPED.values())), "421 slow down", 1)
+        return shaping.find_lines(conn, pool_id)[0].id
 
 
 def a_message(runtime: Runtime, people: People) -> str:
@@ -75,13 +102,20 @@ THEIRS: dict[str, Callable[[Runtime, People], object]] = {
         "Theirs",
         "theirs@example.com",
     ),
-    "pool_id": lambda runtime, people: pools.add_pool(runtime, people.theirs, "Theirs", "sink+http://127.0.0.1:9025"),
+    "pool_id": lambda runtime, people: pools.add_pool(runtime, people.theirs, "Theirs", "smtp://127.0.0.1:9025"),
+    "key": a_rule,
+    "key_id": a_key,
+    "act": lambda runtime, people: "pause",  # one of its words, and nobody's
+    "shaping_id": a_shaping,
     "message_id": a_message,
     "stream_id": a_stream,  # of the message
     "template_id": lambda runtime, people: message_templates.create(
         runtime, people.theirs, people.eve, TemplateDraft("Theirs", "Hello", "<p>Hello</p>")
     ),
 }
+
+
+WORDS = {"act": "pause"}  # where an address holds a word, one that it may be
 
 
 def rules(app: Flask) -> Iterator[tuple[Rule, str]]:
@@ -95,7 +129,7 @@ def rules(app: Flask) -> Iterator[tuple[Rule, str]]:
 
 def address(app: Flask, rule: Rule, values: dict[str, object]) -> str:
     with app.test_request_context():
-        return app.url_for(rule.endpoint, **{name: values.get(name, 1) for name in rule.arguments})
+        return app.url_for(rule.endpoint, **{name: values.get(name, WORDS.get(name, 1)) for name in rule.arguments})
 
 
 def test_every_page_but_the_public_ones_needs_a_login(app: Flask, stranger: Visit) -> None:
