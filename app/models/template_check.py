@@ -50,6 +50,7 @@ from app.models.template_source import Source
 
 MOST_WORK: Final = 20_000  # nodes and expressions of one part, each as often as it may be reached
 MOST_FAULTS: Final = 20
+DATA_TURNS: Final = 30  # of a loop over what a message brings are reckoned with; those of one in another stop at 1,000
 
 # Paths that every template knows, and their kinds; a lead's attributes are added.
 KNOWN: Final[Mapping[str, str]] = {
@@ -112,7 +113,7 @@ def _turns(node: ForNode) -> int:
         first, last = iterable.start, iterable.stop
         if isinstance(first, IntegerLiteral) and isinstance(last, IntegerLiteral):
             return max(last.value - first.value + 1, 0)
-    return MOST_TURNS
+    return DATA_TURNS if isinstance(iterable, Path) else MOST_TURNS
 
 
 class _Checker:
@@ -201,7 +202,7 @@ class _Checker:
         elif name not in self.scope and not is_data(name, self.scope):
             by_name = {known.removeprefix("lead."): known for known in islice(self.scope, 500)}
             near = get_close_matches(name.removeprefix("lead.")[:64], by_name, 1)
-            hint = f" Did you mean {by_name[near[0]]}?" if near else _hint(name)
+            hint = f" Did you mean {by_name[near[0]]}?" if near else _hint(name, self.known)
             self._fault(path, f"There is no {name[:80]}.{hint}")
 
     def _check_filter(self, given: Filter) -> None:
@@ -272,7 +273,9 @@ class _Checker:
         self.faults.append(self.source.fault(where.token.start_index, message))
 
 
-def _hint(name: str) -> str:
+def _hint(name: str, known: Mapping[str, str]) -> str:
+    if DATA in known:
+        return " What a message brings is written data.<name>."
     return " A lead's attributes are written lead.<name>." if not name.startswith("lead.") else ""
 
 
