@@ -35,7 +35,12 @@ REPUTATION: Final = (
         "limits_taken_away_with_what_receivers_ask",
         "Who changes limits does not take away what a receiver asked for",
         LIMIT,
-        (("   AND shaped_until IS NULL\n   AND stopped_until IS NULL\n\n-- What a receiver's", "\n-- What a receiver's"),),
+        (
+            (
+                "   AND shaped_until IS NULL\n   AND stopped_until IS NULL\n\n-- What a receiver's",
+                "\n-- What a receiver's",
+            ),
+        ),
         (f"{SHAPED}::test_taking_all_limits_away_leaves_what_a_receiver_asked_for",),
     ),
     Mutation(
