@@ -56,9 +56,10 @@ def settle_page(
 
     for attempt in (write_unspoken, write):
         try:
-            return _patiently(runtime, attempt)
+            _patiently(runtime, attempt)
         except LeaseLost:  # of the first: perhaps only because a webhook has spoken of one of its calls
             continue
+        return
     _patiently(runtime, write_late)
 
 
