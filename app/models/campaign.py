@@ -281,4 +281,5 @@ def find(session: Session, campaign_id: int) -> Campaign:
 
 def newest(session: Session, limit: int) -> list[Campaign]:
     """The newest campaigns of all organisations, for operators."""
-    return list(session.scalars(select(Campaign).where(Campaign.kind == "campaign").order_by(Campaign.id.desc()).limit(limit)))
+    campaigns = select(Campaign).where(Campaign.kind == "campaign")
+    return list(session.scalars(campaigns.order_by(Campaign.id.desc()).limit(limit)))

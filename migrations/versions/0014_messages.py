@@ -55,9 +55,9 @@ CREATE TABLE stream (
 CREATE INDEX stream_template ON stream (template_id);
 """
 
-# A message is written once and never changed. Its id holds the minute that it is due in (app/message_ids.py), so a chunk
-# holds the messages of a day, and is dropped whole. `data` and `metadata` are JSON as it came: parsing it into jsonb and
-# writing it out again cost a third of accepting and a third of loading.
+# A message is written once and never changed. Its id holds the minute that it is due in (app/message_ids.py), so a
+# chunk holds the messages of a day, and is dropped whole. `data` and `metadata` are JSON as it came: to parse it and to
+# write it out again would be work for nothing, since nothing is ever looked for in it.
 STORE = """
 CREATE SEQUENCE message_number AS bigint MINVALUE 0 MAXVALUE 17179869183 CYCLE;
 CREATE TABLE message (
@@ -73,7 +73,8 @@ CREATE TABLE message (
     PRIMARY KEY (organisation_id, id)
 );
 SELECT create_hypertable('message', by_range('id', 1440::bigint << 34), create_default_indexes => false);
--- What waits for its time, in slips: the messages of a stream that were accepted together and are due at the same time. A
+-- What waits for its time, in slips: the messages of a stream that were accepted together and are due at the
+-- same time. A
 -- thousand for 09:00 are one row. Whoever cuts them into ranges deletes it.
 CREATE TABLE message_due (
     due_at       timestamptz NOT NULL,
@@ -110,7 +111,8 @@ INSERT INTO message_retention DEFAULT VALUES;
 RANGES = """
 ALTER TABLE outbox
     ADD COLUMN message   boolean NOT NULL DEFAULT false,
-    ADD COLUMN agreed_at timestamptz;   -- it and what was put off from it and the record said the same; of a first range
+    -- it and what was put off from it and the record said the same; of a first range
+    ADD COLUMN agreed_at timestamptz;
 CREATE INDEX outbox_message_ready ON outbox (campaign_id, due_at, id) WHERE state = 'ready' AND message;
 CREATE INDEX outbox_message_done ON outbox (due_at)
     WHERE message AND parent_id IS NULL AND agreed_at IS NULL AND state = 'done';
