@@ -188,8 +188,8 @@ def test_what_takes_the_clock_long_holds_up_nothing_else(house: Settings) -> Non
         "ring_due",
         "ring_waiting",
         "rescue_expired",
-        "choose_due",
         "refresh",
+        "end_due",
         "beat_clock",
     ]
     runtime = Runtime(house, connections=clock.CONNECTIONS)
