@@ -8,10 +8,13 @@ import pytest
 from sqlalchemy import text
 
 from app.config import Settings
-from app.flows import keep_messages, send_range
+from app.flows import keep_messages, range_messages, send_range, unknowns
+from app.models import message_ledger
 from app.runtime import Runtime
 from tests.peers import Peer, running_sink
-from tests.test_messages import ask, build, go, own, read
+from tests.sending_world import hand_over, lose_the_lease
+from tests.test_messages import ask, build, go, own, read, taken
+from tests.world import World
 
 
 @pytest.fixture
@@ -91,6 +94,47 @@ def test_a_missing_event_is_written_again_and_a_message_that_nobody_served_is_se
     assert sorted(read(runtime, built, each).state for each in ids) == ["sent", "sent"]
     assert keep_messages.compare(runtime, age=-1) == 1
     assert keep_messages.compare(runtime, age=-1) == 0
+
+
+def lose_one(runtime: Runtime, built: World) -> int:
+    """A message whose worker died while it called; its stream."""
+    ask(runtime, built, own("ann"))
+    range_messages.cut_due(runtime)
+    page, _ = hand_over(runtime)
+    lose_the_lease(runtime)
+    return page.sending.campaign_id
+
+
+def test_a_message_that_is_sent_again_while_its_family_is_compared_is_not_queued_a_second_time(
+    runtime: Runtime, peer: Peer
+) -> None:
+    built = build(runtime, peer)
+    stream_id = lose_one(runtime, built)
+    with runtime.db.begin() as conn:
+        over = message_ledger.find_over(conn, -1, 10)
+    assert unknowns.send_again(runtime, built.organisation_id, stream_id) == 1
+    with runtime.db.begin() as conn:
+        keep_messages._compare(runtime, conn, over)
+    assert left(runtime)[0] == 2
+    send_range.drain(runtime)
+    assert taken(peer) == 1
+    assert keep_messages.compare(runtime, age=-1) == 1
+    assert keep_messages.compare(runtime, age=-1) == 0
+
+
+def test_a_family_that_agreed_and_goes_on_is_not_dropped(runtime: Runtime, peer: Peer) -> None:
+    built = build(runtime, peer)
+    stream_id = lose_one(runtime, built)
+    assert keep_messages.compare(runtime, age=-1) == 1
+    assert unknowns.send_again(runtime, built.organisation_id, stream_id) == 1
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE outbox SET agreed_at = now() - interval '31 days' WHERE agreed_at IS NOT NULL"))
+    keep_messages.tidy(runtime)
+    assert left(runtime)[0] == 2
+    send_range.drain(runtime)
+    assert taken(peer) == 1
+    keep_messages.tidy(runtime)
+    assert left(runtime)[0] == 0
 
 
 def test_keys_are_forgotten_when_they_are_old(runtime: Runtime, peer: Peer) -> None:

@@ -103,7 +103,10 @@ def _compare(runtime: Runtime, conn: Connection, families: Sequence[Family]) -> 
 def _mend(runtime: Runtime, conn: Connection, family: Family) -> bool:
     """Make the record say what the calls say; False where some of it goes on, and is compared again later."""
     lost, doubled, written = [], [], 0
-    for each in message_ledger.find_differences(conn, family):
+    differences = message_ledger.find_differences(conn, family)
+    if any(each.open for each in differences):
+        return False  # somebody, or a late answer, sent some of it again since the family was found
+    for each in differences:
         if len(each.letters) > 1:
             doubled.append(each.lead_id)
         elif each.letters:

@@ -80,7 +80,7 @@ def sum_record(conn: Connection, families: Sequence[Family]) -> Mapping[int, dic
 
 
 def find_differences(conn: Connection, family: Family) -> list[Difference]:
-    """The messages of a family of whom calls and record do not say the same."""
+    """The messages of a family of whom calls and record do not say the same, and those that are still to be served."""
     values = {
         "range_id": family.range_id,
         "campaign_id": family.campaign_id,
@@ -89,7 +89,7 @@ def find_differences(conn: Connection, family: Family) -> list[Difference]:
         "since": family.due_at - EARLIER,
     }
     rows = fetch(conn, SQL.find_differences, values, prepare=False)
-    return [Difference(lead_id, letters, calls, kinds, 0, asked=True) for lead_id, letters, calls, kinds in rows]
+    return [Difference(*row, asked=True) for row in rows]
 
 
 def note_agreed(conn: Connection, range_ids: Sequence[int]) -> None:

@@ -68,14 +68,15 @@ SELECT asked.range_id, told.kind, sum(told.weight)
     ON told.lead_id = asked.lead_id
  GROUP BY asked.range_id, told.kind
 
--- Message by message: what hand-offs say, and what the record says, where the two do not say the same.
+-- Message by message: what hand-offs say, and what the record says, where the two do not say the same; and who is still to
+-- be served. One statement sees all three as of one moment: the family may have been opened again since it was found.
 -- name: find_differences
 WITH RECURSIVE family AS (
-    SELECT id
+    SELECT id, state, position, lead_ids
       FROM outbox
      WHERE id = :range_id
      UNION ALL
-    SELECT outbox.id
+    SELECT outbox.id, outbox.state, outbox.position, outbox.lead_ids
       FROM family
       JOIN outbox
         ON outbox.parent_id = family.id
@@ -83,6 +84,20 @@ WITH RECURSIVE family AS (
     SELECT unnest(lead_ids) AS lead_id
       FROM outbox
      WHERE id = :range_id
+), waiting AS (
+    SELECT unnest(lead_ids[position + 1 :]) AS lead_id
+      FROM family
+     WHERE state IN ('ready', 'leased', 'quarantined')
+     UNION ALL
+    SELECT unnest(handoff.lead_ids)
+      FROM family
+      JOIN handoff
+        ON handoff.range_id = family.id
+     WHERE handoff.state = 'handed'
+), open AS (
+    SELECT lead_id, count(*) AS places
+      FROM waiting
+     GROUP BY lead_id
 ), said AS (
     SELECT each.lead_id, string_agg(each.letter, '' ORDER BY handoff.id) AS letters,
            array_agg(handoff.id ORDER BY handoff.id) AS handoff_ids
@@ -108,14 +123,16 @@ WITH RECURSIVE family AS (
      GROUP BY lead_id
 ), compared AS (
     SELECT asked.lead_id, coalesce(said.letters, '') AS letters, coalesce(said.handoff_ids, '{}') AS handoff_ids,
-           coalesce(recorded.kinds, '{}') AS kinds
+           coalesce(recorded.kinds, '{}') AS kinds, coalesce(open.places, 0) AS open
       FROM asked
+      LEFT JOIN open USING (lead_id)
       LEFT JOIN said USING (lead_id)
       LEFT JOIN recorded USING (lead_id)
 )
-SELECT lead_id, letters, handoff_ids, kinds
+SELECT lead_id, letters, handoff_ids, kinds, open
   FROM compared
- WHERE NOT CASE letters
+ WHERE open > 0
+    OR NOT CASE letters
            WHEN '' THEN kinds IN ('{"skipped": 1}', '{"cancelled": 1}')
            WHEN 's' THEN kinds = '{"sent": 1}'
            WHEN 'r' THEN kinds = '{"refused": 1}'
@@ -139,7 +156,8 @@ SELECT days, key_days
 UPDATE message_retention
    SET days = :days
 
--- Families that agreed so long ago, with their calls and with who opened and clicked. The sums of the reports stay.
+-- Families that agreed so long ago, with their calls and with who opened and clicked. The sums of the reports stay. One of
+-- which something was sent again since then is kept until that is over.
 -- name: drop_families
 WITH RECURSIVE first AS (
     SELECT id
@@ -148,14 +166,23 @@ WITH RECURSIVE first AS (
      ORDER BY agreed_at
      LIMIT :limit
        FOR UPDATE SKIP LOCKED
-), family AS (
-    SELECT id
+), kin AS (
+    SELECT id AS first_id, id, 'done' AS state
       FROM first
      UNION ALL
-    SELECT outbox.id
-      FROM family
+    SELECT kin.first_id, outbox.id, outbox.state
+      FROM kin
       JOIN outbox
-        ON outbox.parent_id = family.id
+        ON outbox.parent_id = kin.id
+), over AS (
+    SELECT first_id
+      FROM kin
+     GROUP BY first_id
+    HAVING bool_and(state IN ('done', 'cancelled'))
+), family AS (
+    SELECT kin.id
+      FROM kin
+      JOIN over USING (first_id)
 ), calls AS (
     DELETE FROM handoff
      WHERE range_id IN (SELECT id FROM family)
