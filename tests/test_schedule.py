@@ -247,3 +247,34 @@ def test_a_pool_that_goes_on_hurries_nothing_that_has_a_time_of_its_own(
     with runtime.db.begin() as conn:
         outbox.hurry(conn, built.pool_id)
     assert rows(runtime, built) == before
+
+
+def test_a_pool_that_goes_on_hurries_nothing_out_of_its_window(runtime: Runtime, built: World, now: datetime) -> None:
+    opens = now.replace(second=0, microsecond=0) - timedelta(hours=1)
+    closes = opens + timedelta(minutes=50)  # it has closed, and opens again tomorrow
+    start(runtime, built, Schedule(windows=Windows(ALWAYS.days, opens.time(), closes.time())))
+    day = timedelta(days=1)
+    do(runtime, "UPDATE campaign_part SET begins_at = now() - interval '1 hour'")
+    do(runtime, "UPDATE outbox SET due_at = :opens, closes_at = :closes", opens=opens, closes=closes)
+    with runtime.db.begin() as conn:
+        outbox.put_off(conn, 1, [1, 2], seconds=60, attempts=1, deferred=True)
+    do(runtime, "UPDATE outbox SET state = 'done', position = size, sent = size - 2, moved = 2 WHERE parent_id IS NULL")
+    assert schedule.keep_time(runtime) == 1
+    with runtime.db.begin() as conn:
+        outbox.hurry(conn, built.pool_id)
+    [later] = [row for row in rows(runtime, built) if row.state == "ready"]
+    assert (later.due_at, later.closes_at) == (opens + day, closes + day)
+    with runtime.db.begin() as conn:
+        assert campaign.pick(conn) == []
+
+
+def test_a_pool_that_goes_on_hurries_what_was_put_off_while_its_window_is_open(
+    runtime: Runtime, built: World, now: datetime
+) -> None:
+    start(runtime, built, Schedule(windows=ALWAYS))
+    with runtime.db.begin() as conn:
+        outbox.put_off(conn, 1, [1, 2], seconds=60, attempts=1, deferred=True)
+    do(runtime, "UPDATE outbox SET state = 'done', position = size, sent = size - 2, moved = 2 WHERE parent_id IS NULL")
+    with runtime.db.begin() as conn:
+        outbox.hurry(conn, built.pool_id)
+        assert len(campaign.pick(conn)) == 1

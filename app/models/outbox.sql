@@ -420,7 +420,8 @@ UPDATE outbox
  WHERE campaign_id = :campaign_id
    AND state = 'quarantined'
 
--- Not what has a time of its own: the first ranges of parts, and parts that have not begun.
+-- Not what has a time of its own: the first ranges of parts, parts that have not begun, and what waits for its window to
+-- open. The window of what was put off within it is open still: that of the range that it was put off from.
 -- name: hurry
 UPDATE outbox
    SET due_at = now()
@@ -432,6 +433,14 @@ UPDATE outbox
    AND outbox.due_at > now()
    AND outbox.variant >= 0
    AND campaign.state IN ('sending', 'paused')
+   AND (outbox.closes_at IS NULL
+        OR EXISTS (
+               SELECT FROM outbox AS parent
+                WHERE parent.id = outbox.parent_id
+                  AND parent.closes_at = outbox.closes_at
+                  AND parent.closes_at > now()
+                  AND parent.state <> 'ready'
+           ))
    AND NOT EXISTS (
            SELECT FROM campaign_part
             WHERE campaign_part.campaign_id = outbox.campaign_id
