@@ -148,6 +148,7 @@ def reschedule(
         if recurrence.find(conn, campaign_id) is not None:
             raise Conflict("The campaign repeats: make it a draft again, and change its times there.")
         now = campaign.now(conn)
+        check(chosen, start_at, now)
         start_at = chosen.first_moment() or start_at or now
         check(chosen, start_at, now)
         schedule.set_schedule(conn, campaign_id, start_at, chosen)
@@ -187,6 +188,9 @@ def move_rest(
     this moment is finished.
     Raises Invalid naming "begins" or "deliver_by", Conflict, NotFound.
     """
+    times = (("begins", begins), ("deliver_by", deliver_by))
+    if faults := [Fault(name, schedule.TOO_FAR) for name, at in times if at is not None and schedule.is_far(at)]:
+        raise Invalid(faults)
     with runtime.db.begin() as conn:
         row = campaign.lock(conn, organisation_id, campaign_id)
         if row["state"] not in ("sending", "paused"):

@@ -89,7 +89,7 @@ def find_differences(conn: Connection, family: Family) -> list[Difference]:
         "since": family.due_at - EARLIER,
     }
     rows = fetch(conn, SQL.find_differences, values, prepare=False)
-    return [Difference(*row, asked=True) for row in rows]
+    return [Difference(lead_id, letters, calls, kinds, open, True) for lead_id, letters, calls, kinds, open in rows]
 
 
 def note_agreed(conn: Connection, range_ids: Sequence[int]) -> None:

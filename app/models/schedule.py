@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import available_timezones
 
@@ -23,6 +23,8 @@ SQL = Statements("schedule")
 PAST: Final = ("now", "next_day")
 GRACE: Final = timedelta(hours=1)  # a zone whose time was less than that ago has not missed it
 LONGEST_LATENESS: Final = 366 * 24 * 60  # minutes
+FAR: Final = timedelta(days=10 * 366)  # whatever lies farther, ahead or behind, is a slip and no plan
+TOO_FAR: Final = "That is more than ten years away: choose another day."
 STEP: Final = 60.0  # seconds: mail flows at least so often while there is enough of it
 
 
@@ -117,8 +119,13 @@ def _moment(written: str | None) -> datetime | None:
 
 
 def faults_of(schedule: Schedule, start_at: datetime | None) -> list[Fault]:
-    """What is wrong with it in itself, at the fields of the form: zone, deliver_by, past, days, opens, lateness."""
-    faults = []
+    """What is wrong in itself, at the fields of the form: start, zone, deliver_by, past, days, opens, lateness."""
+    own = schedule.own
+    starts, ends = (start_at, schedule.deliver_by) if own is None else (own.starts, own.ends)
+    times = {("start", starts), ("start", start_at), ("deliver_by", ends), ("deliver_by", schedule.deliver_by)}
+    faults = [Fault(name, TOO_FAR) for name in sorted({name for name, at in times if at is not None and is_far(at)})]
+    if faults:  # all that follows reckons with zones, which ends with the calendar
+        return faults
     if schedule.zone not in available_timezones():
         faults.append(
             Fault("zone", f"There is no time zone named “{schedule.zone}”: Europe/Berlin is one, UTC another.")
@@ -136,6 +143,11 @@ def faults_of(schedule: Schedule, start_at: datetime | None) -> list[Fault]:
     if schedule.lateness is not None and not 1 <= schedule.lateness <= LONGEST_LATENESS:
         faults.append(Fault("lateness", "It must be between 1 minute and a year."))
     return faults
+
+
+def is_far(at: datetime) -> bool:
+    """Whether a time, with its zone or without, is too far away for a plan; half a day more or less is no matter."""
+    return abs(at.replace(tzinfo=None) - datetime.now(UTC).replace(tzinfo=None)) > FAR
 
 
 def range_size(leads: int, seconds: float, most: int) -> int:

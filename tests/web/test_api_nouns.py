@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import text
 
 from app.mail import Kind
 from app.models import event
@@ -210,6 +211,31 @@ def test_a_campaign_for_later_is_scheduled(shop: Program, sender_id: int) -> Non
     assert ok(shop.patch(path, {"name": "Much later"}))["start_at"] == made["start_at"]
     assert ok(shop.post(f"{path}/launch"), 202)["state"] == "scheduled"
     assert ok(shop.post(f"{path}/unschedule"))["state"] == "draft"
+
+
+@pytest.mark.parametrize("day", ["0001-01-01T00:00:00", "1999-01-01T00:00:00", "9999-12-31T23:59:00"])
+def test_days_at_the_ends_of_the_calendar_are_refused_by_name(
+    shop: Program, runtime: Runtime, sender_id: int, day: str
+) -> None:
+    ok(shop.post("/leads", {"email": "a@example.com"}))
+    later = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    draft = {"name": "Later", "subject": "a", "html": HTML, "sender_id": sender_id, "start_at": later}
+    path = f"/campaigns/{ok(shop.post('/campaigns', draft), 201)['id']}"
+    east, west = f"{day}+14:00", f"{day}-12:00"  # moments that no column and no calendar holds
+    for start_at in (east, west):
+        assert faults(shop.patch(path, {"start_at": start_at})).keys() == {"/start_at"}
+    for schedule in ({"deliver_by": west}, {"deliver_by": east}):
+        assert "/schedule/deliver_by" in faults(shop.patch(path, {"schedule": schedule}))
+    assert faults(shop.patch(path, {"schedule": {"own_clock": {"starts": day}}}))
+    ok(shop.post(f"{path}/launch"), 202)
+    for times in ({"start_at": west}, {"schedule": {"own_clock": {"starts": day, "past": "next_day"}}}):
+        assert faults(shop.post(f"{path}/reschedule", times))
+    ok(shop.post(f"{path}/reschedule", {}))
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE campaign SET state = 'sending'"))
+    for move in ({"begins": east}, {"begins": day, "own": True}, {"begins": later, "deliver_by": west}):
+        assert faults(shop.post(f"{path}/move", move))
+    assert ok(shop.get(path))["state"] == "sending"
 
 
 def test_a_draft_with_variants_and_a_schedule_is_read_as_it_was_written(shop: Program) -> None:
