@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from app.config import Settings
-from app.flows import launch, messages
+from app.flows import launch, messages, send_range
 from app.flows.messages import NewMessage
 from app.runtime import Runtime
 from tests import world
@@ -37,9 +37,25 @@ def test_a_message_next_to_a_great_campaign_is_with_its_provider_within_two_seco
         assert peer.sink.book.stats()["accepted"] < 6000  # the campaign goes on all the while
 
 
-def _ask(runtime: Runtime, built: world.World, to: str) -> None:
+def test_a_stream_that_is_slow_leaves_something_to_campaigns(settings: Settings) -> None:
+    runtime = Runtime(replace(settings, range_size=100))
+    with running_sink() as peer:
+        built = world.build(runtime.db, secret_key=settings.secret_key, leads=1000, provider_url=peer.url)
+        launch.launch(runtime, built.organisation_id, built.campaign_id)
+        for _ in range(10):
+            _ask(runtime, built, *(f"m{number}@example.com" for number in range(messages.ENOUGH)))
+        leases = [send_range.claim(runtime) for _ in range(6)]  # as many as work at once, and none is done
+        held = [lease.campaign_id for lease in leases if lease is not None]
+        assert held[0] != built.campaign_id
+        assert 0 < held.count(built.campaign_id) < 4
+        assert (more := send_range.claim(runtime, messages_only=True))
+        assert more.campaign_id == held[0]
+    runtime.close()
+
+
+def _ask(runtime: Runtime, built: world.World, *to: str) -> None:
     with runtime.db.begin() as conn:
-        asked = [NewMessage(to, subject="Hi", text="Hi")]
+        asked = [NewMessage(each, subject="Hi", text="Hi") for each in to]
         accepted = messages.accept(conn, built.organisation_id, built.user_id, asked)
     if accepted.due_now:
         runtime.ring("send")

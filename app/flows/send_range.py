@@ -130,7 +130,7 @@ def claim(runtime: Runtime, *, messages_only: bool = False) -> Lease | None:
     with runtime.db.begin() as conn:
         for choice in campaign.pick(conn):
             if messages_only and not choice.is_stream:
-                break
+                continue
             if choice.probe and not pool.begin_probe(conn, choice.pool_id, seconds):
                 continue
             most = choice.batch if choice.probe else choice.burst or outbox.WHOLE
