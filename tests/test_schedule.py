@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any
@@ -198,6 +200,25 @@ def test_the_rest_can_be_moved_and_the_sums_stay_right(runtime: Runtime, built: 
         assert world.row(conn, "SELECT min(due_at) AS due FROM outbox WHERE state = 'ready'")["due"] >= tomorrow
         sums = outbox.progress(conn, built.campaign_id)
     assert sums.adds_up
+
+
+def test_a_range_that_is_claimed_while_the_rest_is_moved_keeps_no_rest_of_its_own(
+    runtime: Runtime, built: World, now: datetime
+) -> None:
+    start(runtime, built, Schedule())
+    with ThreadPoolExecutor(1) as other:
+        with runtime.db.begin() as conn:
+            lease = outbox.claim(conn, built.campaign_id, runtime.id, 60.0, pool_id=built.pool_id, most=10)
+            move = (runtime, built.organisation_id, built.campaign_id, now + timedelta(days=1))
+            moved = other.submit(schedule.move_rest, *move)
+            with suppress(TimeoutError):  # it waits for the claim
+                moved.result(timeout=1.0)
+        moved.result()
+    assert lease is not None
+    with runtime.db.begin() as conn:
+        outbox.let_wait(conn, lease)
+    schedule.keep_time(runtime)
+    assert {row.due_at for row in rows(runtime, built)} == {now + timedelta(days=1)}
 
 
 def test_a_plain_campaign_can_be_moved_too(runtime: Runtime, built: World, now: datetime) -> None:

@@ -199,6 +199,7 @@ def move_rest(
         if deliver_by is not None and deliver_by <= begins:
             raise Invalid.one("deliver_by", "It must be later than the new start.")
         _set_parts(conn, standing, begins, deliver_by, own)
+        outbox.lock_all(conn, campaign_id)  # waits for claims under way: what they took is shut, too
         schedule.shut(conn, campaign_id)
         respread(conn, campaign_id, "moved")
         if row["state"] == "paused":
