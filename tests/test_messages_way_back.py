@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -218,6 +220,25 @@ def test_a_template_that_was_changed_says_the_new_from_then_on(runtime: Runtime,
     }
     versions = message_templates.list_versions(runtime, built.organisation_id, template_id)
     assert [each.version for each in versions] == [2, 1]
+
+
+def test_a_template_that_is_changed_while_its_first_message_is_accepted_says_the_new(
+    runtime: Runtime, peer: Peer, built: World
+) -> None:
+    asked = NewMessage("ann@example.com", template="Offer", data={"name": "Ann"})
+    [(template_id,)] = rows(runtime, "SELECT id FROM message_template WHERE name = 'Offer'")
+    new = replace(OFFER, subject="Anew for {{ data.name }}")
+    with ThreadPoolExecutor(1) as other:
+        with runtime.db.begin() as conn:
+            messages.accept(conn, built.organisation_id, built.user_id, [asked])
+            changed = other.submit(
+                message_templates.update, runtime, built.organisation_id, built.user_id, template_id, new
+            )
+            with suppress(TimeoutError):  # it waits for the stream that is being opened
+                changed.result(timeout=1.0)
+        changed.result()
+    go(runtime)
+    assert [letter["subject"] for letter in letters(peer)] == ["Anew for Ann"]
 
 
 def test_messages_of_another_organisation_are_nobodys(runtime: Runtime, peer: Peer, built: World) -> None:

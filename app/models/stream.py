@@ -95,6 +95,7 @@ def find_or_open(
         found = _find(conn, organisation_id, wanted)
         for kind in sorted(set(wanted) - found.keys()):
             values = {"organisation_id": organisation_id, "owner_id": owner_id, "own": Jsonb(own)} | kind._asdict()
+            conn.execute(SQL.hold_template, {"template_id": kind.template_id})
             found[kind] = int(conn.execute(SQL.open, values).scalar_one())
     return found
 

@@ -25,6 +25,13 @@ SELECT stream.template_id, stream.sender_id, stream.campaign_id
 -- name: lock
 SELECT pg_advisory_xact_lock(7203214, :organisation_id)
 
+-- Whoever changes the template meanwhile waits for the stream, and changes it too; who has begun to is waited for.
+-- name: hold_template
+SELECT id
+  FROM message_template
+ WHERE id = :template_id
+   FOR SHARE
+
 -- Its state, run and launch are those of a campaign that sends; what it says is its template's from here on.
 -- name: open
 WITH opened AS (
