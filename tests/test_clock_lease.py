@@ -69,7 +69,7 @@ def test_a_lease_that_cannot_be_renewed_is_not_held_for_longer(runtime: Runtime,
         turn._thread.join()
         began = time.monotonic()
         assert eventually(lambda: not turn.held, LEASE + 2)
-        assert time.monotonic() - began <= LEASE
+        assert time.monotonic() - began <= LEASE + 0.2  # as often as it is looked
 
 
 @contextmanager

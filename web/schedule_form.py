@@ -56,8 +56,8 @@ class ScheduleFields:
     )
     windows = BooleanField("Only on some days and hours")
     days = DaysField("Days", choices=choices(enumerate(DAYS, 1)), coerce=int, validate_choice=False)
-    opens = StringField("From", widget=TimeInput(), default="08:00")
-    closes = StringField("Until", widget=TimeInput(), default="18:00")
+    opens = StringField("Opens at", widget=TimeInput(), default="08:00")
+    closes = StringField("Closes at", widget=TimeInput(), default="18:00")
     windows_own = BooleanField("By each lead's own clock")
     lateness = IntegerField(
         "Not begun when late by more than (minutes)",

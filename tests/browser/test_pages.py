@@ -158,7 +158,7 @@ def test_a_page_of_somebody_who_was_logged_out_goes_to_the_login(
 ) -> None:
     from app.models.user import Login
 
-    browser_page.goto("/segments/new")
+    browser_page.goto("/segments/new", wait_until="networkidle")  # what the page asks for by itself has come
     with runtime.db.session() as session:
         session.query(Login).delete()
     browser_page.get_by_label("Condition").fill("{}")

@@ -38,7 +38,7 @@ def test_a_test_is_written_watched_and_chosen(browser_page: Page, runtime: Runti
         add_sender(runtime, people.ours, peer.url)
         page.goto("/campaigns/new")
         page.get_by_label("Name", exact=True).fill("Spring")
-        page.get_by_label("From").select_option(index=1)
+        page.get_by_label("From", exact=True).first.select_option(index=1)
         page.locator("#subject").fill("Our mill turns again")
         page.locator("#html").fill(HTML)
         page.get_by_text("Variant B", exact=False).first.click()
