@@ -58,8 +58,8 @@ class Task:
 
 
 TASKS: Final = (
-    Task(1.0, launch.start_due),
-    Task(2.0, schedule.keep_time),
+    Task(1.0, launch.start_due, aside=True),
+    Task(2.0, schedule.keep_time, aside=True),
     Task(1.0, range_messages.cut_due, aside=True),
     Task(2.0, due.ring_due),
     Task(2.0, ingest.ring_waiting),
