@@ -396,3 +396,24 @@ def test_only_the_receiver_whose_connections_are_taken_is_left_to_others(setting
         send_range.drain(runtime, seconds=5)
         with runtime.db.begin() as conn:
             assert outbox.progress(conn, built.campaign_id).sent == 50
+
+
+def test_many_campaigns_through_a_pool_whose_connections_are_taken_do_not_hide_those_of_other_pools(
+    settings: Settings, runtime: Runtime
+) -> None:
+    crowded = world.build(runtime.db, secret_key=settings.secret_key, state="sending")
+    other = world.build(runtime.db, secret_key=settings.secret_key, state="sending", name="Other")
+    tickets = runtime._tickets.setdefault(crowded.pool_id, PoolTickets(runtime.db, crowded.pool_id, 1.0))
+    with runtime.db.begin() as conn:
+        for _ in range(25):
+            named = (crowded.organisation_id, crowded.user_id, crowded.sender_id)
+            world.add_range(conn, world.add_campaign(conn, *named, state="sending"), [1])
+        for lead_id in (1, 2):
+            world.add_range(conn, other.campaign_id, [lead_id])
+        assert outbox.claim(conn, other.campaign_id, uuid4(), 60.0) is not None  # so it comes behind all of those
+        assert connection.take(conn, uuid4(), crowded.pool_id, "", 1, 60.0) is not None
+    tickets.leave("", 1)
+    lease = send_range.claim(runtime)
+    assert lease is not None
+    assert lease.campaign_id == other.campaign_id
+    assert send_range.claim(runtime) is None

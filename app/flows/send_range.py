@@ -24,7 +24,7 @@ from app.flows.compose import Composer
 from app.flows.frozen import MARGIN, freeze
 from app.mail import Batch, Kind, Letter, Outcome
 from app.models import alert, campaign, event, handoff, limit, message, outbox, pool, warm_up
-from app.models.campaign import Sending
+from app.models.campaign import Choice, Sending
 from app.models.event import Fact, Source
 from app.models.outbox import Lease, PageLead
 from app.models.template import Compiled
@@ -125,33 +125,47 @@ def _put_back_kept(runtime: Runtime) -> None:
 
 
 def claim(runtime: Runtime, *, messages_only: bool = False) -> Lease | None:
-    """Lease one due range of the campaign that is served least, to go through one pool; None where nothing is due."""
-    seconds = runtime.settings.lease
+    """Lease one due range of the campaign that is served least, to go through one pool; None where nothing is due.
+
+    Where all that come first go through pools whose connections other processes have, those behind them are looked at.
+    """
+    crowded: set[int] = set()
     with runtime.db.begin() as conn:
-        for choice in campaign.pick(conn):
-            if messages_only and not choice.is_stream:
-                continue
-            if choice.probe and not pool.begin_probe(conn, choice.pool_id, seconds):
-                continue
-            most = choice.batch if choice.probe else choice.burst or outbox.WHOLE
-            lease = outbox.claim(
-                conn,
-                choice.campaign_id,
-                runtime.id,
-                seconds,
-                pool_id=choice.pool_id,
-                most=most,
-                probe=choice.probe,
-                limited=choice.limited,
-                warms=choice.warms,
-                rated=choice.rated,
-                not_for=runtime.crowded(conn, choice.pool_id),
-            )
-            if lease is not None:
-                return lease
-            if choice.probe:
-                pool.end_probe(conn, choice.pool_id)
-    return None
+        while True:
+            choices, before = campaign.pick(conn, crowded), len(crowded)
+            for choice in choices:
+                if messages_only and not choice.is_stream:
+                    continue
+                not_for = runtime.crowded(conn, choice.pool_id)
+                lease = _lease(runtime, conn, choice, not_for)
+                if lease is not None:
+                    return lease
+                crowded |= {choice.pool_id} if not_for else set()
+            if len(choices) < campaign.CHOICES or len(crowded) == before:
+                return None
+
+
+def _lease(runtime: Runtime, conn: Connection, choice: Choice, not_for: Sequence[str]) -> Lease | None:
+    """The oldest due range of a campaign, where it can be had; of a pool that is tried, a batch."""
+    seconds = runtime.settings.lease
+    if choice.probe and not pool.begin_probe(conn, choice.pool_id, seconds):
+        return None
+    lease = outbox.claim(
+        conn,
+        choice.campaign_id,
+        runtime.id,
+        seconds,
+        pool_id=choice.pool_id,
+        most=choice.batch if choice.probe else choice.burst or outbox.WHOLE,
+        probe=choice.probe,
+        limited=choice.limited,
+        warms=choice.warms,
+        rated=choice.rated,
+        not_for=not_for,
+    )
+    if choice.probe and lease is None:
+        pool.end_probe(conn, choice.pool_id)
+    return lease
 
 
 def load(runtime: Runtime, lease: Lease) -> Page:

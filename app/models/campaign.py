@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NoReturn
@@ -42,6 +42,7 @@ MOVES: Final[Mapping[str, Mapping[str, str]]] = {
     "cancelled": {},
 }
 STATES: Final = tuple(MOVES)
+CHOICES: Final = 20  # campaigns that who claims is offered at a time
 # What it does with leads of which nobody knows whether they were sent to: flows/unknowns.py says what each means.
 POLICIES: Final = ("hold", "resend", "leave")
 
@@ -234,12 +235,13 @@ class Choice:
     is_stream: bool = False  # of messages
 
 
-def pick(conn: Connection) -> list[Choice]:
-    """Campaigns with due ranges: streams of messages, then the one that is served least for its weight.
+def pick(conn: Connection, not_through: Collection[int] = ()) -> list[Choice]:
+    """At most `CHOICES` campaigns with due ranges: streams of messages, then what is served least for its weight.
 
-    One whose sender's first pool may be tried, and whose second one sends, is there twice, the try first.
+    One whose sender's first pool may be tried, and whose second one sends, is there twice, the try first. None is there
+    through the pools `not_through`.
     """
-    return [Choice(*row) for row in conn.execute(SQL.pick)]
+    return [Choice(*row) for row in conn.execute(SQL.pick, {"not_through": list(not_through), "most": CHOICES})]
 
 
 def reopen(conn: Connection, campaign_id: int, run: int) -> None:

@@ -83,6 +83,7 @@ SELECT waiting.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS pro
  WHERE (way.place = 1 OR waiting.first_state <> 'active')
    AND (pool.state = 'active'
         OR (pool.resume_at <= now() AND (pool.probe_until IS NULL OR pool.probe_until < now())))
+   AND pool.id <> ALL (CAST(:not_through AS smallint[]))
    AND (whole.paced_until IS NULL OR whole.paced_until <= now())
    AND (warm_up.paced_until IS NULL OR warm_up.paced_until <= now())
    AND EXISTS (
@@ -105,7 +106,7 @@ SELECT waiting.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS pro
           waiting.kind = 'messages' DESC,
           waiting.lot,
           way.place
- LIMIT 20
+ LIMIT :most
 
 -- name: load_sending
 SELECT campaign.id, campaign.organisation_id, campaign.owner_id, campaign.name,
