@@ -146,7 +146,7 @@ def claim(runtime: Runtime, *, messages_only: bool = False) -> Lease | None:
 
 
 def _lease(runtime: Runtime, conn: Connection, choice: Choice, not_for: Sequence[str]) -> Lease | None:
-    """The oldest due range of a campaign, where it can be had; of a pool that is tried, a batch."""
+    """The oldest due range of a campaign, where one can be had; through a pool that is tried, a batch of it."""
     seconds = runtime.settings.lease
     if choice.probe and not pool.begin_probe(conn, choice.pool_id, seconds):
         return None

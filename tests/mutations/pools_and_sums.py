@@ -30,7 +30,7 @@ POOLS_AND_SUMS: Final = (
         "probe_of_a_whole_range",
         "A try is one batch, not a range",
         SEND,
-        (("most = choice.batch if choice.probe else choice.burst", "most = choice.burst"),),
+        (("most=choice.batch if choice.probe else choice.burst", "most=choice.burst"),),
         ("tests/test_breaker.py::test_one_batch_and_no_more_tries_whether_it_is_back",),
     ),
     Mutation(
