@@ -10,6 +10,32 @@ TESTS, KEPT = "tests/test_messages.py", "tests/test_messages_kept.py"
 
 MESSAGES: Final = (
     Mutation(
+        "compared_while_it_goes_on",
+        "A message that is sent again while its ranges are compared is not queued a second time",
+        "app/flows/keep_messages.py",
+        (
+            (
+                "    if any(each.open for each in differences):\n        return False",
+                "    if False:\n        return False",
+            ),
+        ),
+        (f"{KEPT}::test_a_message_that_is_sent_again_while_its_family_is_compared_is_not_queued_a_second_time",),
+    ),
+    Mutation(
+        "drop_what_goes_on",
+        "Ranges of messages of which something was sent again are kept until that is over",
+        "app/models/message_ledger.sql",
+        (("    HAVING bool_and(state IN ('done', 'cancelled'))\n), family AS (", "), family AS ("),),
+        (f"{KEPT}::test_a_family_that_agreed_and_goes_on_is_not_dropped",),
+    ),
+    Mutation(
+        "streams_take_everything",
+        "A stream with much to do leaves something to campaigns",
+        "app/models/campaign.sql",
+        (("THEN 2 ELSE 0 END)", "THEN 2000 ELSE 0 END)"),),
+        ("tests/test_messages_priority.py::test_a_stream_that_is_slow_leaves_something_to_campaigns",),
+    ),
+    Mutation(
         "key_stands_for_two",
         "A message that is asked for twice under one key is sent once",
         "app/flows/messages.py",

@@ -41,6 +41,20 @@ SCHEDULES: Final = (
         (f"{KEPT}::test_a_pool_that_goes_on_hurries_nothing_that_has_a_time_of_its_own",),
     ),
     Mutation(
+        "hurry_out_of_windows",
+        "A pool that goes on hurries nothing out of its window",
+        OUTBOX,
+        (("   AND (outbox.closes_at IS NULL\n        OR EXISTS", "   AND (true\n        OR EXISTS"),),
+        (f"{KEPT}::test_a_pool_that_goes_on_hurries_nothing_out_of_its_window",),
+    ),
+    Mutation(
+        "move_past_claims",
+        "What is being claimed while a campaign is moved is moved with it",
+        "app/flows/schedule.py",
+        (("        outbox.lock_all(conn, campaign_id)  # waits", "        # waits"),),
+        (f"{KEPT}::test_a_range_that_is_claimed_while_the_rest_is_moved_keeps_no_rest_of_its_own",),
+    ),
+    Mutation(
         "clock_lease_is_taken_early",
         "A clock takes the lease only once it has run out",
         "app/models/clock_lease.sql",
