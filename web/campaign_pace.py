@@ -19,7 +19,8 @@ STEP: Final = 4.0  # seconds between samples: the rate spans one to two of them
 class Pace:
     """`rate` in emails a second over `span` seconds, None while too little was seen; `seen` goes into the next address.
 
-    `left` is in seconds; `mean` is over the whole campaign, once it has come to its end.
+    `left` is in seconds, None where what is left waits for more than its turn; `mean` is over the whole campaign, once
+    it has come to its end.
     """
 
     rate: float | None
@@ -29,8 +30,8 @@ class Pace:
     seen: str
 
 
-def read_pace(line: Line) -> Pace:
-    """The pace of a campaign, as its page has seen it so far."""
+def read_pace(line: Line, *, waits: bool = False) -> Pace:
+    """The pace of a campaign, as its page has seen it so far. `waits`: what is left goes at a time of its own."""
     now = (line.read_at.timestamp(), line.gone)
     samples = [sample for sample in _samples(request.args.get("seen", "")) if now[0] - 60 < sample[0] <= now[0]]
     rate, span = None, 0.0
@@ -38,7 +39,7 @@ def read_pace(line: Line) -> Pace:
         span = now[0] - samples[0][0]
         if span >= 0.9:
             rate = max(0.0, (now[1] - samples[0][1]) / span)
-    left = line.open / rate if rate and line.open else None
+    left = line.open / rate if rate and line.open and not waits else None
     if not samples or now[0] - samples[-1][0] >= STEP:
         samples.append(now)
     return Pace(rate, span, left, _mean(line), "_".join(f"{at:.2f}-{gone}" for at, gone in samples[-2:]))

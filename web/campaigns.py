@@ -14,6 +14,7 @@ from app.flows.launch import LaunchCheck
 from app.flows.preview import Preview, preview
 from app.flows.variant_words import told_apart
 from app.models import campaign, campaign_list, report, track, variant
+from app.models import schedule as planned
 from app.models.campaign import Content
 from app.models.campaign_list import Line
 from app.models.field import load_fields
@@ -125,11 +126,12 @@ def show(campaign_id: int) -> str | AnyResponse:
     if streams.exists(runtime(), me().organisation_id, campaign_id):  # alerts and reports lead here, too
         return redirect(url_for("messages.stream", stream_id=campaign_id))
     line = _find(campaign_id)
+    test = _test(line)
     return render_template(
         "campaigns/show.html",
         each=line,
-        pace=read_pace(line),
-        test=_test(line),
+        pace=read_pace(line, waits=_waits(line, test)),
+        test=test,
         zone=last_zone(),
         policies=POLICIES,
         tracking=TRACKING,
@@ -142,7 +144,9 @@ def progress(campaign_id: int) -> Response | str:
     line = _find(campaign_id)
     if line.state != request.args.get("state", line.state) or ("state" in request.args and not line.moves):
         return Response(headers={"HX-Refresh": "true"})  # the whole page has other things to show and to press
-    return render_template("campaigns/_progress.html", each=line, pace=read_pace(line), test=_test(line))
+    test = _test(line)
+    pace = read_pace(line, waits=_waits(line, test))
+    return render_template("campaigns/_progress.html", each=line, pace=pace, test=test)
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/facts")
@@ -193,6 +197,14 @@ def _find(campaign_id: int) -> Line:
 def _test(line: Line) -> Standing | None:
     with runtime().db.begin() as conn:
         return variant.find(conn, line.id)
+
+
+def _waits(line: Line, test: Standing | None) -> bool:
+    """Whether the rest has a time of its own, or waits for a winner: a pace says nothing about its end."""
+    if test is not None and test.has_rest and test.winner is None:
+        return True
+    with runtime().db.begin() as conn:
+        return line.state == "sending" and planned.find_plan(conn, line.id) is not None
 
 
 def _facts(line: Line) -> dict[str, object]:

@@ -26,6 +26,7 @@ WHEN: Final = [
 ]
 PAST: Final = [("now", "go at once"), ("next_day", "go on the next day")]
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+LOCAL: Final = "%a %-d %b %Y, %H:%M"
 RULES: Final = {
     "": "No",
     "FREQ=DAILY": "Every day",
@@ -154,7 +155,8 @@ def _windows(form: Form, faults: list[Fault]) -> Windows | None:
 
 def written(start_at: datetime | None, schedule: Schedule, repeats: Recurrence | None) -> dict[str, object]:
     """A saved schedule in the form's fields."""
-    zone = schedule.zone if schedule.zone != "UTC" else last_zone()
+    by_its_clock = schedule.own or schedule.windows or repeats  # in another zone these would mean other times
+    zone = schedule.zone if by_its_clock or schedule.zone != "UTC" else last_zone()
     values: dict[str, object] = {"when": "later" if start_at else "now", "zone": zone, "days": [1, 2, 3, 4, 5]}
     values |= {"start": write_moment(start_at, zone) if start_at else "", "lateness": schedule.lateness}
     if schedule.deliver_by:
@@ -182,10 +184,10 @@ def words_of(schedule: Schedule, show: Sequence[str] = DAYS) -> list[tuple[str, 
     told = []
     if schedule.own:
         past = dict(PAST)[schedule.own.past]
-        told.append(("By leads' own clocks", f"{schedule.own.starts:%Y-%m-%d %H:%M} wherever they are"))
+        told.append(("By leads' own clocks", f"{schedule.own.starts:{LOCAL}} wherever they are"))
         told.append(("Zones not known", f"as {schedule.zone}; leads whose time has passed {past}"))
         if schedule.own.ends:
-            told.append(("All of it by", f"{schedule.own.ends:%Y-%m-%d %H:%M} by their clocks"))
+            told.append(("All of it by", f"{schedule.own.ends:{LOCAL}} by their clocks"))
     if schedule.windows:
         windows = schedule.windows
         days = "every day" if len(windows.days) == 7 else ", ".join(show[number - 1] for number in windows.days)

@@ -220,7 +220,7 @@ HAVING min(due_at) > now()
 SELECT extract(epoch FROM bucket)::float8 AS at, sum(total) AS leads
   FROM brief_5min
  WHERE campaign_id = :campaign_id
-   AND bucket >= :since
+   AND bucket > CAST(:since AS timestamptz) - INTERVAL '5 minutes'
    AND kind IN ('sent', 'refused', 'failed', 'skipped', 'cancelled', 'unknown')
  GROUP BY bucket
 HAVING sum(total) <> 0

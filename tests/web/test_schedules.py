@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
 
-from app.flows import launch
+from app.flows import launch, send_range
 from app.models import outbox, recurrence
 from app.models import schedule as planned
 from app.models.limit import Limit, set_limits
 from app.models.schedule import Schedule
 from app.runtime import Runtime
-from tests import world
+from tests import record, world
+from tests.peers import running_sink
 from tests.web.campaign_world import add_draft, add_leads, add_sender
 from tests.web.conftest import People, Visit
 
@@ -141,6 +143,44 @@ def test_the_curve_is_planned_to_the_last_lead(runtime: Runtime, people: People,
     assert names["Planned"] == sorted(names["Planned"])
     assert names["Gone"][0] == 0
     assert names["Gone"][-1] is None
+
+
+def test_the_curve_counts_what_went_in_the_minutes_of_the_launch(runtime: Runtime, people: People, ann: Visit) -> None:
+    campaign_id = scheduled(runtime, people, Schedule(deliver_by=TOMORROW), None)
+    with runtime.db.begin() as conn:
+        ago = "time_bucket('5 minutes', now()) - interval '7 minutes'"  # within five minutes, and not where they begin
+        launched_at = conn.execute(text(f"UPDATE campaign SET launched_at = {ago} RETURNING launched_at")).scalar_one()
+        record.append(conn, launched_at + timedelta(seconds=20), "sent", 7, campaign_id=campaign_id)
+    record.refresh_all(runtime)
+    drawn = ann.get(f"/campaigns/{campaign_id}/curve").json
+    assert drawn is not None
+    assert [known for known in drawn["lines"][1]["values"] if known is not None][-1] == 7
+
+
+def test_no_end_is_foretold_by_the_pace_of_a_campaign_that_keeps_time(
+    runtime: Runtime, people: People, ann: Visit
+) -> None:
+    add_leads(runtime, people.ours, {f"lead{n}": "" for n in range(60)})
+    with running_sink() as peer:
+        sender = add_sender(runtime, people.ours, peer.url)
+        campaign_id = add_draft(runtime, people, sender_id=sender, schedule=Schedule(deliver_by=TOMORROW))
+        launch.launch(runtime, people.ours, campaign_id)
+        send_range.drain(runtime)  # the first, who are due at once
+    page = f"/campaigns/{campaign_id}/progress?seen={datetime.now(UTC).timestamp() - 5:.2f}-0"
+    shown = ann.get(page).text
+    assert "emails a second" in shown
+    assert " left" not in shown
+    with runtime.db.begin() as conn:
+        conn.execute(text("DELETE FROM campaign_plan"))
+    assert " left" in ann.get(page).text
+
+
+def test_windows_of_utc_stay_those_when_another_zone_was_used_last(
+    runtime: Runtime, people: People, ann: Visit
+) -> None:
+    campaign_id = create(ann, **WINDOWS | {"windows_own": ""})
+    create(ann, zone="Asia/Tokyo", when="later", start=at(TOMORROW))
+    assert re.search(r'id="zone"[^>]* value="UTC"', ann.get(f"/campaigns/{campaign_id}/edit").text)
 
 
 def test_limits_that_make_it_impossible_are_said_before_the_launch(

@@ -51,7 +51,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const zone = document.querySelector("[data-zone]");
   const start = document.getElementById("start");
   const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  if (zone && zone.value === "UTC" && !start?.value && here) zone.value = here;
+  const open = !document.getElementById("windows")?.checked; // written windows keep the clock that they were written by
+  if (zone && zone.value === "UTC" && !start?.value && open && here) zone.value = here;
 });
 
 function selectLine(area, number) {

@@ -55,7 +55,7 @@ function draw(box, data) {
       { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? amounts.format(tick) : "")) },
     ],
     series: [
-      { label: data.step >= 86400 ? "Day" : "Hour", value: data.step >= 86400 ? "{YYYY}-{MM}-{DD}" : "{YYYY}-{MM}-{DD} {HH}:{mm}" },
+      { label: data.step >= 86400 ? "Day" : data.step < 3600 ? "Time" : "Hour", value: data.step >= 86400 ? "{YYYY}-{MM}-{DD}" : "{YYYY}-{MM}-{DD} {HH}:{mm}" },
       ...series.map((each) => ({
         label: each.label,
         stroke: colour(each.colour),
