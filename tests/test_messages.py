@@ -17,6 +17,7 @@ from app.flows import finish, launch, message_templates, messages, range_message
 from app.flows.message_templates import TemplateDraft
 from app.flows.messages import NewMessage
 from app.models import message
+from app.models.template import LONGEST_BODY
 from app.runtime import Runtime
 from tests import world
 from tests.peers import Peer, running_sink
@@ -265,6 +266,21 @@ def test_messages_go_before_a_campaign_and_a_stream_never_ends(runtime: Runtime,
         states = dict(conn.execute(text("SELECT kind, state FROM campaign ORDER BY id")).all())  # type: ignore[arg-type]
     assert states == {"campaign": "finished", "messages": "sending"}
     assert taken(peer) == 501
+
+
+def test_messages_that_bring_their_own_content_are_cut_into_ranges_that_a_worker_can_hold(
+    runtime: Runtime, peer: Peer
+) -> None:
+    built = build(runtime, peer)
+    send_at = datetime.now(UTC) + SOON
+    short = (NewMessage(f"r{n}@example.com", template="Receipt", send_at=send_at) for n in range(600))
+    ask(runtime, built, *short)
+    ask(runtime, built, *(own(f"o{n}", send_at=send_at) for n in range(600)))
+    make_due(runtime)
+    assert range_messages.cut_due(runtime) == 1200
+    with runtime.db.begin() as conn:
+        assert sorted(conn.execute(text("SELECT size FROM outbox")).scalars()) == [100, message.OWN_RANGE, 600]
+    assert message.OWN_RANGE * 4 * LONGEST_BODY < 1 << 30  # as much as one value may hold
 
 
 def test_many_that_are_due_now_are_a_range_at_once(runtime: Runtime, peer: Peer) -> None:

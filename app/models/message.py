@@ -26,6 +26,7 @@ TARGET: Final = "message (id, due_at, organisation_id, campaign_id, domain_id, e
 SLIPS: Final = "message_due (due_at, first_id, campaign_id, size, message_ids)"
 MOST: Final = 500_000  # messages that are cut in one transaction
 RANGE: Final = 5_000  # messages in a range
+OWN_RANGE: Final = 500  # of those that bring their own content: 2 MB each at the most
 _ID: Final = itemgetter(0)
 _SKIPS: Final = {"-": None, "s": "suppressed"}
 
@@ -187,11 +188,12 @@ def find_due(conn: Connection, most: int = MOST) -> Due:
 
 
 def cut(conn: Connection, slips: int, size: int = RANGE) -> int:
-    """Cut the oldest due slips, up to so many, into ranges of `size`; the number of messages.
+    """Cut the oldest due slips, up to so many, into ranges of at most `size`; the number of messages.
 
     Any number of processes may do it at once: each takes what no other has.
     """
-    return int(conn.execute(SQL.cut, {"slips": slips, "size": size}).scalar_one())
+    values = {"slips": slips, "size": size, "own_size": min(size, OWN_RANGE)}
+    return int(conn.execute(SQL.cut, values).scalar_one())
 
 
 # -- Sending -----------------------------------------------------------------------------------------------------------
