@@ -126,12 +126,10 @@ def show(campaign_id: int) -> str | AnyResponse:
     if streams.exists(runtime(), me().organisation_id, campaign_id):  # alerts and reports lead here, too
         return redirect(url_for("messages.stream", stream_id=campaign_id))
     line = _find(campaign_id)
-    test = _test(line)
     return render_template(
         "campaigns/show.html",
         each=line,
-        pace=read_pace(line, waits=_waits(line, test)),
-        test=test,
+        **_pace(line),
         zone=last_zone(),
         policies=POLICIES,
         tracking=TRACKING,
@@ -144,9 +142,7 @@ def progress(campaign_id: int) -> Response | str:
     line = _find(campaign_id)
     if line.state != request.args.get("state", line.state) or ("state" in request.args and not line.moves):
         return Response(headers={"HX-Refresh": "true"})  # the whole page has other things to show and to press
-    test = _test(line)
-    pace = read_pace(line, waits=_waits(line, test))
-    return render_template("campaigns/_progress.html", each=line, pace=pace, test=test)
+    return render_template("campaigns/_progress.html", each=line, **_pace(line))
 
 
 @blueprint.get("/campaigns/<int:campaign_id>/facts")
@@ -199,12 +195,14 @@ def _test(line: Line) -> Standing | None:
         return variant.find(conn, line.id)
 
 
-def _waits(line: Line, test: Standing | None) -> bool:
-    """Whether the rest has a time of its own, or waits for a winner: a pace says nothing about its end."""
-    if test is not None and test.has_rest and test.winner is None:
-        return True
+def _pace(line: Line) -> dict[str, object]:
+    """How fast it goes. A pace says nothing about the end of what has a time of its own or waits for a winner."""
+    test = _test(line)
     with runtime().db.begin() as conn:
-        return line.state == "sending" and planned.find_plan(conn, line.id) is not None
+        timed = line.state == "sending" and planned.find_plan(conn, line.id) is not None
+        pace = read_pace(line, waits=timed or (test is not None and test.has_rest and test.winner is None))
+        next_due = planned.find_next_due(conn, line.id) if timed and not pace.rate else None
+    return {"test": test, "pace": pace, "next_due": next_due}
 
 
 def _facts(line: Line) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -56,8 +56,8 @@ def find_kept(conn: Connection, campaign_id: int, audience: int, gone: int) -> K
     standing = schedule.find(conn, campaign_id)
     parts = schedule.find_parts(conn, campaign_id)
     plan = schedule.find_plan(conn, campaign_id)
-    planned = _at(plan.points, standing.now.timestamp()) if plan else 0.0
-    behind = round(planned - gone)
+    planned = _due(plan.points, standing.now.timestamp()) if plan else 0
+    behind = planned - gone
     ends = [each.deliver_by for each in parts if each.deliver_by is not None]
     return Kept(
         standing.now,
@@ -102,9 +102,15 @@ def draw(plan: Plan, went: Sequence[tuple[float, int]], now: float) -> Curve:
     return Curve(
         step,
         times,
-        [round(_at(plan.points, at), 1) for at in times],
+        [float(_due(plan.points, at)) for at in times],
         [round(_at(known, at), 1) if at <= now + step else None for at in times],
     )
+
+
+def _due(points: Sequence[tuple[float, int]], moment: float) -> int:
+    """Leads who were due before then: nobody is until their time has come, however many are at the next."""
+    number = bisect_left(points, moment, key=lambda point: point[0])
+    return points[max(number - 1, 0)][1] if points else 0
 
 
 def _at(points: Sequence[tuple[float, int]], moment: float) -> float:

@@ -12,7 +12,7 @@ from app.flows import launch, send_range
 from app.models import outbox, recurrence
 from app.models import schedule as planned
 from app.models.limit import Limit, set_limits
-from app.models.schedule import Schedule
+from app.models.schedule import OwnClock, Schedule
 from app.runtime import Runtime
 from tests import record, world
 from tests.peers import running_sink
@@ -173,6 +173,22 @@ def test_no_end_is_foretold_by_the_pace_of_a_campaign_that_keeps_time(
     with runtime.db.begin() as conn:
         conn.execute(text("DELETE FROM campaign_plan"))
     assert " left" in ann.get(page).text
+
+
+def test_nobody_is_behind_before_the_time_of_the_first(runtime: Runtime, people: People, ann: Visit) -> None:
+    sender = add_sender(runtime, people.ours)
+    add_leads(runtime, people.ours, {f"lead{n}": "" for n in range(60)})
+    chosen = Schedule(own=OwnClock((datetime.now(UTC) + timedelta(hours=6)).replace(tzinfo=None)))
+    campaign_id = add_draft(runtime, people, sender_id=sender, start_at=chosen.first_moment(), schedule=chosen)
+    launch.launch(runtime, people.ours, campaign_id)
+    earlier = "jsonb_set(points, '{0,0}', to_jsonb((points -> 0 ->> 0)::float8 - 36000))"  # it began ten hours ago
+    with runtime.db.begin() as conn:
+        conn.execute(text(f"UPDATE campaign_plan SET points = {earlier}"))
+    page = ann.get(f"/campaigns/{campaign_id}").text
+    assert "behind the plan" not in page
+    page = ann.get(f"/campaigns/{campaign_id}/progress?seen={datetime.now(UTC).timestamp() - 5:.2f}-0").text
+    assert "the first are due" in page
+    assert "on their way" not in page
 
 
 def test_windows_of_utc_stay_those_when_another_zone_was_used_last(
