@@ -128,6 +128,20 @@ def test_what_is_wrong_is_named_by_a_pointer(shop: Program, body: Any, where: st
     assert shop.get("/segments").json == {"items": [], "next": None}
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "where", "said"),
+    [
+        ("/messages", {"to": "a@example.com", "send_at": "2030-01-01T09:00:00"}, "/send_at", "Say its time zone, too"),
+        ("/messages", {"to": "a@example.com", "send_at": "soon"}, "/send_at", "This must be a time"),
+        ("/messages", [{"to": "a@example.com"}] * 1001, "", "1,000 at most, and here are 1,001"),
+        ("/messages", [], "", "at least 1"),
+        ("/segments", {"name": "a" * 500, "condition": {}}, "/name", "characters at most"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(shop: Program, path: str, body: Any, where: str, said: str) -> None:
+    assert said in faults(shop.post(path, body))[where]
+
+
 def test_nothing_deeper_than_two_dozen_levels_is_taken(shop: Program) -> None:
     condition: Any = {"combinator": "and", "rules": []}
     for _ in range(30):
@@ -159,6 +173,7 @@ def test_what_is_no_json_of_a_bounded_size_is_refused(shop: Program, raw: bytes,
 
 def test_a_parameter_that_is_not_known_or_wrong_is_named(shop: Program) -> None:
     assert faults(shop.get("/leads?limit=0&colour=red")).keys() == {"limit", "colour"}
+    assert faults(shop.get("/leads?limit=201"))["limit"] == "This is 200 or less."
     assert faults(shop.get("/leads?limit=1&limit=2")).keys() == {"limit"}
     assert shop.get("/senders?limit=1").status_code == 422
     for cursor in ("x", "e30", "W10", "Ii0xIg", "LTE", "MWU5OQ", "%00", "9" * 900):

@@ -30,6 +30,19 @@ SAID: Final = {
     "model_type": "This must be an object.",
     "model_attributes_type": "This must be an object.",
     "list_type": "This must be a list.",
+    "timezone_aware": "Say its time zone, too: 2026-12-01T09:00:00Z, or with +01:00 at its end.",
+    "datetime_from_date_parsing": "This must be a time, as 2026-12-01T09:00:00Z.",
+    "datetime_parsing": "This must be a time, as 2026-12-01T09:00:00Z.",
+    "datetime_type": "This must be a time, as 2026-12-01T09:00:00Z.",
+    "timezone_naive": "Leave the time zone out: 2026-12-01T09:00:00.",
+    "int_parsing": "This must be a whole number.",
+    "int_from_float": "This must be a whole number.",
+    "literal_error": "This is one of {expected}.",
+    "too_long": "Of these there are {max_length:,} at most, and here are {actual_length:,}.",
+    "too_short": "Of these there must be at least {min_length:,}.",
+    "string_too_long": "This has {max_length:,} characters at most.",
+    "greater_than_equal": "This is {ge:,} or more.",
+    "less_than_equal": "This is {le:,} or less.",
 }
 
 
@@ -85,11 +98,14 @@ def pointer(path: Iterable[object]) -> str:
 
 
 def _details(error: ValidationError) -> list[ErrorDetails]:
-    return error.errors(include_url=False, include_context=False, include_input=False)
+    return error.errors(include_url=False, include_input=False)
 
 
 def _said(detail: ErrorDetails) -> str:
-    return SAID.get(detail["type"]) or detail["msg"].removeprefix("Value error, ").rstrip(".") + "."
+    said, figures = SAID.get(detail["type"]), detail.get("ctx", {})
+    if said is None:
+        return detail["msg"].removeprefix("Value error, ").rstrip(".") + "."
+    return said.format(**figures)
 
 
 def _place(fault: Fault, at: Mapping[str, str], *, single: bool) -> dict[str, str]:
