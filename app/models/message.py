@@ -234,8 +234,10 @@ def _unpack(
     """A page came as five values, not as a row for each message: in a third of the time."""
     if ids is None or emails is None or domain_ids is None or data is None or skips is None:
         return []
-    columns = orjson.loads(ids), emails.split("\n"), orjson.loads(domain_ids), repeat(None), orjson.loads(data)
-    return list(map(PageLead._make, zip(*columns, map(_SKIPS.__getitem__, skips), repeat(False), strict=False)))
+    numbers, many = orjson.loads(ids), len(skips)
+    reasons, nothing, tracked = map(_SKIPS.__getitem__, skips), repeat(None, many), repeat(False, many)
+    columns = numbers, emails.split("\n"), orjson.loads(domain_ids), nothing, orjson.loads(data), reasons, tracked
+    return list(map(PageLead._make, zip(*columns, strict=True)))  # nobody gets what was meant for another
 
 
 # -- Looking -----------------------------------------------------------------------------------------------------------
