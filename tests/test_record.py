@@ -300,3 +300,23 @@ def test_summaries_wait_for_nobody(running: Runtime) -> None:
         conn.execute(text(f"LOCK TABLE {chunk} IN SHARE UPDATE EXCLUSIVE MODE"))
         assert refresh.summarise(running) == 0
     assert refresh.summarise(running) > 0
+
+
+@pytest.mark.editions
+def test_sums_are_made_after_what_they_are_made_from(running: Runtime) -> None:
+    """At the same moment a refresh may miss what another writes. The Apache edition has one refresher, and no policies."""
+    finer = {f"report_{level}": f"report_{below}" for level, below in (("hour", "5min"), ("day", "hour"))}
+    finer |= {"brief_5min": "report_5min", "brief_hour": "brief_5min", "brief_day": "brief_hour"}
+    with running.db.begin() as conn:
+        rows = conn.execute(
+            text(
+                "SELECT hypertable_name, CAST(config ->> 'end_offset' AS interval) AS end_offset, schedule_interval"
+                " FROM timescaledb_information.jobs"
+                " WHERE proc_name = 'policy_refresh_continuous_aggregate' AND hypertable_schema = 'public'"
+            )
+        ).all()
+        apache = rollup.edition(conn) == "apache"
+    ends = {row.hypertable_name: row.end_offset for row in rows}
+    every = {row.hypertable_name: row.schedule_interval for row in rows}
+    assert len(rows) == (0 if apache else 6)
+    assert [view for view, below in finer.items() if rows and ends[view] <= ends[below] + every[below]] == []
