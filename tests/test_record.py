@@ -304,7 +304,7 @@ def test_summaries_wait_for_nobody(running: Runtime) -> None:
 
 @pytest.mark.editions
 def test_sums_are_made_after_what_they_are_made_from(running: Runtime) -> None:
-    """At the same moment a refresh may miss what another writes. The Apache edition has one refresher, and no policies."""
+    """At the same moment a refresh may miss what another writes. The Apache edition has one refresher alone."""
     finer = {f"report_{level}": f"report_{below}" for level, below in (("hour", "5min"), ("day", "hour"))}
     finer |= {"brief_5min": "report_5min", "brief_hour": "brief_5min", "brief_day": "brief_hour"}
     with running.db.begin() as conn:
