@@ -81,7 +81,7 @@ def test_a_campaign_is_spread_watched_and_moved(browser_page: Page, runtime: Run
         page.locator("#deliver_by").fill(at(HOUR + timedelta(days=1, hours=4)))
         fits(page, "schedule-move")
         page.get_by_role("button", name="Move the rest").click()
-        expect(page.get_by_text("Next are due")).to_be_visible()
+        expect(page.get_by_text("Next are due", exact=True)).to_be_visible()
         schedule.keep_time(runtime)
         assert send_range.claim(runtime) is None
         fits(page, "schedule-moved")
