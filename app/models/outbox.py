@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
+import orjson
 from sqlalchemy import Connection
 
 from app.db import Statements, array, fetch
@@ -130,8 +131,12 @@ def claim(
 def load_page(conn: Connection, organisation_id: int, campaign_id: int, lead_ids: Sequence[int]) -> list[PageLead]:
     """The leads of a campaign's page, in the order asked; a lead erased since has skip "erased" and domain 0."""
     values = {"organisation_id": organisation_id, "campaign_id": campaign_id, "lead_ids": array(lead_ids)}
-    rows = fetch(conn, SQL.load_page, values)
-    return list(map(PageLead._make, rows))
+    if not lead_ids:
+        return []
+    ((emails, domain_ids, zones, attributes, skips, untracked),) = fetch(conn, SQL.load_page, values)
+    columns = lead_ids, emails.split("\n"), orjson.loads(domain_ids), zones, orjson.loads(attributes)
+    reasons = [skip or None for skip in skips.split(",")]
+    return list(map(PageLead._make, zip(*columns, reasons, map("u".__eq__, untracked), strict=True)))
 
 
 def hand_over(conn: Connection, lease: Lease, seconds: float, skipped: int) -> bool:

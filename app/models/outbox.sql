@@ -46,31 +46,40 @@ RETURNING outbox.id AS range_id, outbox.campaign_id, outbox.run, outbox.fence, o
               )
           ] AS lead_ids
 
--- A lead may be suppressed for everybody and for this sender at once: a join would give it twice.
+-- A page comes as six values: as a row for each lead it took longer to be read than to be found. A lead may be suppressed
+-- for everybody and for this sender at once: a join would give it twice.
 -- name: load_page
-SELECT asked.id,
-       coalesce(lead.email, ''),
-       coalesce(lead.domain_id, 0),
-       lead.time_zone,
-       coalesce(lead.attributes, '{}'),
-       CASE
-           WHEN lead.id IS NULL THEN 'erased'
-           WHEN lead.status <> 'active' THEN lead.status
-           WHEN EXISTS (
-                    SELECT
-                      FROM suppression
-                     WHERE suppression.organisation_id = lead.organisation_id
-                       AND suppression.email = lead.email
-                       AND suppression.sender_id IN (0, (SELECT sender_id FROM campaign WHERE id = :campaign_id))
-                )
-           THEN 'suppressed'
-       END,
-       coalesce(lead.untracked, false)
-  FROM unnest(CAST(:lead_ids AS bigint[])) WITH ORDINALITY AS asked (id, place)
-  LEFT JOIN lead
-    ON lead.id = asked.id
-   AND lead.organisation_id = :organisation_id
- ORDER BY asked.place
+SELECT string_agg(page.email, chr(10)) AS emails,
+       '[' || string_agg(CAST(page.domain_id AS text), ',') || ']' AS domain_ids,
+       array_agg(page.time_zone) AS time_zones,
+       '[' || string_agg(page.attributes, ',') || ']' AS attributes,
+       string_agg(page.skip, ',') AS skips,
+       string_agg(CASE WHEN page.untracked THEN 'u' ELSE '-' END, '') AS untracked
+  FROM (
+           SELECT coalesce(lead.email, '') AS email,
+                  coalesce(lead.domain_id, 0) AS domain_id,
+                  lead.time_zone,
+                  coalesce(CAST(lead.attributes AS text), '{}') AS attributes,
+                  CASE
+                      WHEN lead.id IS NULL THEN 'erased'
+                      WHEN lead.status <> 'active' THEN lead.status
+                      WHEN EXISTS (
+                               SELECT
+                                 FROM suppression
+                                WHERE suppression.organisation_id = lead.organisation_id
+                                  AND suppression.email = lead.email
+                                  AND suppression.sender_id IN (0, (SELECT sender_id FROM campaign WHERE id = :campaign_id))
+                           )
+                      THEN 'suppressed'
+                      ELSE ''
+                  END AS skip,
+                  coalesce(lead.untracked, false) AS untracked
+             FROM unnest(CAST(:lead_ids AS bigint[])) WITH ORDINALITY AS asked (id, place)
+             LEFT JOIN lead
+               ON lead.id = asked.id
+              AND lead.organisation_id = :organisation_id
+            ORDER BY asked.place
+       ) AS page
 
 -- Written before the call is made: from here on the page's leads stand in hand-offs. A paused or cancelled campaign gets
 -- its range back instead, untouched. A lease that ran out hands nothing over, though nobody has taken the range yet: the page
