@@ -175,7 +175,7 @@ def test_what_comes_right_at_the_delivery_is_no_person(house: House) -> None:
 
 def test_hits_are_not_read_before_the_rest_of_their_visit_is_there(house: House) -> None:
     with house.runtime.db.begin() as conn:
-        now = tracking.now(conn)
+        now = campaign.now(conn)
         tracking.keep(conn, [house.hit(0, 1)._replace(at=now)])
     assert track.read_hits(house.runtime) == 0
     assert house.rows("SELECT count(*) FROM hit") == [(1,)]

@@ -18,7 +18,7 @@ from app.flows.read_messages import Asked, NewMessage
 from app.flows.read_messages import read as read_asked
 from app.mail import Kind
 from app.message_ids import from_public, id_of, to_public
-from app.models import event, lead, message, stream
+from app.models import campaign, event, lead, message, stream
 from app.models.event import Fact, Source
 from app.models.message import MessageEvent, Row, Slip, Stored
 from app.models.template_data import OWN_CONTENT
@@ -194,7 +194,7 @@ def _find(conn: Connection, organisation_id: int, public_id: str) -> Stored:
 def _describe(conn: Connection, stored: Sequence[Stored]) -> list[MessageStatus]:
     waiting = message.find_waiting(conn, stored)
     events = message.find_events(conn, stored)
-    now = message.take_numbers(conn, 0).now
+    now = campaign.now(conn)
     return [_status(each, events.get(each.id, []), waiting=each.id in waiting and each.due_at > now) for each in stored]
 
 

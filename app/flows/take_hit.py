@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from app.errors import MillraceError
-from app.models import track
+from app.models import campaign, track
 from app.models.track import HONEYPOT, PIXEL, Hit
 from app.runtime import Runtime
 
@@ -144,7 +144,7 @@ class Door:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), 10 * AT_MOST))]
             try:
                 with self.runtime.db.begin() as conn:
-                    now, here = track.now(conn), time.monotonic()  # times are the database's, whatever our clock says
+                    now, here = campaign.now(conn), time.monotonic()  # times are the database's, whatever ours says
                     track.keep(
                         conn,
                         (

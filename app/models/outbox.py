@@ -347,7 +347,7 @@ def cut(
         place = places[0] if places else Place(None, None, size)
         values |= {"size": place.size, "due_at": place.due_at, "closes_at": place.closes_at}
         return int(conn.execute(SQL.cut, values).scalar_one())
-    places = places or [Place(conn.execute(SQL.now).scalar_one(), None, size)]
+    places = places or [Place(None, None, size)]
     zones = [(zone, number) for number, place in enumerate(places) for zone in place.zones]
     values |= {"due_at": [each.due_at for each in places], "closes_at": [each.closes_at for each in places]}
     values |= {"sizes": [each.size for each in places], "slots": _slots(test)}

@@ -356,7 +356,7 @@ SELECT coalesce(sum(size), 0)
 -- tested, and one for the rest, which waits for the winner. Which one a lead is in, a hash of it and its campaign decides.
 -- name: cut_parts
 WITH place AS (
-    SELECT number - 1 AS place, due_at, closes_at, size
+    SELECT number - 1 AS place, coalesce(due_at, now()) AS due_at, closes_at, size
       FROM unnest(CAST(:due_at AS timestamptz[]), CAST(:closes_at AS timestamptz[]), CAST(:sizes AS integer[]))
       WITH ORDINALITY AS told (due_at, closes_at, size, number)
 ), zone AS (
@@ -406,9 +406,6 @@ WITH place AS (
 )
 SELECT coalesce(sum(size), 0)
   FROM cut
-
--- name: now
-SELECT now()
 
 -- name: campaign_of
 SELECT campaign_id

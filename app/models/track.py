@@ -127,12 +127,6 @@ def find_recent_links(conn: Connection, seconds: float, campaigns: int) -> dict[
 # -- Hits --------------------------------------------------------------------------------------------------------------
 
 
-def now(conn: Connection) -> datetime:
-    """The database's time."""
-    moment: datetime = conn.execute(SQL.now).scalar_one()
-    return moment
-
-
 def keep(conn: Connection, hits: Iterable[Hit]) -> None:
     """Keep hits until they are read."""
     lines = [

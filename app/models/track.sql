@@ -30,9 +30,6 @@ SELECT recent.id AS campaign_id, array_agg(link.url ORDER BY link.position) AS u
     ON link.campaign_id = recent.id
  GROUP BY recent.id
 
--- name: now
-SELECT now()
-
 -- One reader at a time: what belongs together must be seen together.
 -- name: take_turn
 SELECT pg_try_advisory_xact_lock(7203209)
