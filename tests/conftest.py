@@ -16,6 +16,7 @@ from app.config import Settings
 from app.runtime import Runtime
 from app.stack.timescale import Edition
 from tests import chromium, postfix
+from tests.peers import Peer, running_sink
 from tests.servers import Servers
 
 EDITIONS = pytest.StashKey[list[Edition]]()
@@ -30,6 +31,7 @@ if not os.environ.get("EXPLORE"):
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "editions: runs once on each edition of TimescaleDB that is present")
+    config.addinivalue_line("markers", "settings(**chosen): what these tests' settings say otherwise than the defaults")
     # One process looks (and may fetch), the others are told: every worker must collect the same tests.
     told = getattr(config, "workerinput", {}).get("editions")
     config.stash[EDITIONS] = told if told is not None else stack.editions_available()
@@ -86,14 +88,16 @@ def redis_url(servers: Servers) -> str:
 
 
 @pytest.fixture
-def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
-    """Settings for this test's database and Valkey, and a home folder of its own."""
+def settings(request: pytest.FixtureRequest, database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Settings for this test's database and Valkey, and a home folder of its own; a mark `settings` chooses others."""
+    marked = request.node.get_closest_marker("settings")
     return Settings(
         database_url=database_url,
         reports_database_url=database_url,
         redis_url=redis_url,
         secret_key=SECRET_KEY,
         home=tmp_path / "home",
+        **(marked.kwargs if marked else {}),
     )
 
 
@@ -103,6 +107,13 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     opened = Runtime(settings, name="test")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    """A provider: a sink that answers at once."""
+    with running_sink() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
-from app.config import Settings
 from app.errors import ProviderDown
 from app.flows import pools, repeat, send_range, steer
 from app.mail import Accepted, Refused
@@ -16,18 +14,13 @@ from app.runtime import Runtime
 from tests.peers import Peer, running_sink
 from tests.sending_world import hand_over, later, launched, lose_the_lease, one, query, settle_with, sums
 
+pytestmark = pytest.mark.settings(range_size=100)
+
 BREAKER = (
     "SELECT state, failures, round(extract(epoch FROM resume_at - now()))::int AS wait,"
     " probe_until IS NOT NULL AS probed"
     " FROM pool"
 )
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = Runtime(replace(settings, range_size=100))
-    yield runtime
-    runtime.close()
 
 
 @pytest.fixture

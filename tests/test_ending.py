@@ -17,17 +17,11 @@ from app.config import Settings
 from app.flows import launch
 from app.runtime import Runtime
 from tests import world
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 
 CHECKOUT = Path(__file__).parent.parent
 COMMAND = ("dramatiq", "workers.main", "--processes", "1", "--threads", "2", "--worker-shutdown-timeout", "20000")
 HELD = "SELECT count(*) FILTER (WHERE state = 'leased') AS held, sum(unknown) AS unknown, sum(sent) AS sent FROM outbox"
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @pytest.fixture

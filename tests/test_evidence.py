@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import pytest
 
-from app.config import Settings
 from app.errors import ProviderDown, ProviderUnsure
 from app.flows import finish, resolve, unknowns
 from app.flows.resolve import Evidence
 from app.mail import Accepted, Deferred, Kind, Refused
 from app.models.handoff import HandOff
 from app.runtime import Runtime
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import hand_over, launched, letters_of, lose_the_lease, one, query, settle_with, sums
 from tests.test_sending import events, state
 from tests.world import World
 
+pytestmark = pytest.mark.settings(range_size=100)
+
 LOST = ProviderUnsure("the reply was lost")
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = Runtime(replace(settings, range_size=100))
-    yield runtime
-    runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 def tell(

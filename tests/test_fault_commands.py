@@ -17,7 +17,7 @@ from app.mail import Accepted
 from app.models import outbox
 from app.runtime import Runtime
 from cli.main import main
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import hand_over, launched, query, settle_with, sums
 from tests.test_sending import events, state
 
@@ -27,12 +27,6 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     runtime = Runtime(replace(settings, range_size=50))
     yield runtime
     runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @pytest.fixture(autouse=True)

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import pytest
 
-from app.config import Settings
 from app.flows import look_up, repeat, send_range
 from app.runtime import Runtime
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import hand_over, later, launched, lose_the_lease, query, sums
 from tests.test_sending import state
 
+pytestmark = pytest.mark.settings(range_size=100)
+
 ASKED = "SELECT DISTINCT look_up_at IS NOT NULL FROM handoff"
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = Runtime(replace(settings, range_size=100))
-    yield runtime
-    runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 def wait(runtime: Runtime, seconds: float = 40.0) -> None:

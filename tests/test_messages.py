@@ -20,7 +20,7 @@ from app.models import message
 from app.models.template import LONGEST_BODY
 from app.runtime import Runtime
 from tests import world
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.world import World
 
 RECEIPT = TemplateDraft(
@@ -37,12 +37,6 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     runtime = Runtime(replace(settings, range_size=100, look_every=0.1))
     yield runtime
     runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 def build(runtime: Runtime, peer: Peer, leads: int = 0) -> World:

@@ -11,7 +11,7 @@ from app.config import Settings
 from app.flows import keep_messages, range_messages, send_range, unknowns
 from app.models import message_ledger
 from app.runtime import Runtime
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import hand_over, lose_the_lease
 from tests.test_messages import ask, build, go, own, read, taken
 from tests.world import World
@@ -22,12 +22,6 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     runtime = Runtime(settings)
     yield runtime
     runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 def left(runtime: Runtime) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +14,6 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from app.config import Settings
 from app.errors import ProviderUnsure
 from app.flows import ingest, message_templates, messages, range_messages, track, unsubscribe
 from app.flows.message_templates import TemplateDraft
@@ -26,10 +24,12 @@ from app.models import track as tracking
 from app.models import webhook
 from app.models.track import PIXEL, Hit
 from app.runtime import Runtime
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import hand_over, later, lose_the_lease, settle_with
 from tests.test_messages import ask, build, go, letters, own, read, taken
 from tests.world import World
+
+pytestmark = pytest.mark.settings(look_every=0.1)
 
 OFFER = TemplateDraft(
     "Offer",
@@ -40,19 +40,6 @@ OFFER = TemplateDraft(
     track_clicks="on",
 )
 LOST = ProviderUnsure("the reply was lost")
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = Runtime(replace(settings, look_every=0.1))
-    yield runtime
-    runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @pytest.fixture

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import pytest
 from sqlalchemy import text
 
-from app.config import Settings
 from app.errors import Unavailable
 from app.flows import finish, launch, rescue, steer, unknowns
 from app.flows.one_by_one import do_each
 from app.runtime import Runtime
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import hand_over, later, launched, query, sums
 from tests.test_sending import build, state
 
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = Runtime(replace(settings, range_size=100))
-    yield runtime
-    runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
+pytestmark = pytest.mark.settings(range_size=100)
 
 
 def refuse_changes(runtime: Runtime, table: str, column: str, value: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -16,16 +15,10 @@ from app.runtime import Runtime
 from cli.main import main
 from tests import world
 from tests.conftest import SECRET_KEY
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.world import World
 
 VARIABLES = {"DATABASE_URL": "postgresql:///x", "REDIS_URL": "redis://127.0.0.1:1", "SECRET_KEY": "x" * 32}
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from app.mail import Accepted
 from app.models import limit, process
 from app.models.limit import Limit
 from app.runtime import Runtime
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import later, launched, query, settle_with, sums
 from tests.world import World
 
@@ -29,12 +29,6 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     runtime = Runtime(replace(settings, range_size=100, look_every=0.05))
     yield runtime
     runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 def set_limits(runtime: Runtime, built: World, *limits: Limit) -> None:

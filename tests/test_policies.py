@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
 
-from app.config import Settings
 from app.errors import Conflict
 from app.flows import finish, steer, unknowns
 from app.flows.resolve import Evidence, use_evidence
@@ -18,27 +16,16 @@ from app.mail import Kind
 from app.models import alert
 from app.models import unknown as unknown_model
 from app.runtime import Runtime
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import hand_over, later, launched, lose_the_lease, query, sums
 from tests.test_sending import state
 from tests.world import World
 
+pytestmark = pytest.mark.settings(range_size=100)
+
 # Who has written or locked each row last.
 TOUCHED = "SELECT xmin::text, xmax::text FROM campaign UNION ALL SELECT xmin::text, xmax::text FROM alert"
 STANDING = "SELECT kind, times FROM alert WHERE cleared_at IS NULL ORDER BY kind"
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = Runtime(replace(settings, range_size=100))
-    yield runtime
-    runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 def unknown(runtime: Runtime, peer: Peer, policy: str = "hold", leads: int = 50) -> World:

@@ -17,7 +17,7 @@ from app.flows import launch, rescue, send_range
 from app.mail import Accepted
 from app.runtime import Runtime
 from tests import world
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import hand_over, launched, lose_the_lease, settle_with, sums
 from tests.test_sending import state
 
@@ -33,12 +33,6 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     runtime = Runtime(replace(settings, range_size=100, lease=3.0, call_deadline=0.9))
     yield runtime
     runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @contextmanager

@@ -3,35 +3,20 @@ is told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import pytest
 from sqlalchemy import text
 
-from app.config import Settings
 from app.errors import Conflict, ProviderDown
 from app.flows import finish, reconcile, send_range, steer
 from app.mail import Accepted, Kind
 from app.models import event
 from app.models.event import Fact
 from app.runtime import Runtime
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import hand_over, later, launched, one, query, settle_with, sums
 from tests.test_sending import events, state
 
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = Runtime(replace(settings, range_size=100))
-    yield runtime
-    runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
+pytestmark = pytest.mark.settings(range_size=100)
 
 
 def change(runtime: Runtime, statement: str) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from app.config import Settings
 from app.errors import ProviderUnsure
 from app.flows import finish, pools, repeat, rescue, send_range, steer, unknowns
 from app.flows.frozen import MARGIN, freeze, thaw
@@ -32,14 +30,9 @@ from tests.sending_world import (
 )
 from tests.test_sending import events, state
 
+pytestmark = pytest.mark.settings(range_size=100)
+
 KEYS = "?idempotent=3600"
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = Runtime(replace(settings, range_size=100))
-    yield runtime
-    runtime.close()
 
 
 @pytest.fixture

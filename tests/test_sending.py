@@ -33,12 +33,6 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     runtime.close()
 
 
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
-
-
 def build(runtime: Runtime, peer: Peer, leads: int = 250) -> World:
     return world.build(runtime.db, secret_key=runtime.settings.secret_key, leads=leads, provider_url=peer.url)
 

@@ -20,7 +20,7 @@ from app.models import handoff, outbox, refs
 from app.models.handoff import HandOff
 from app.runtime import Runtime
 from tests import world
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import hand_over, launched, lose_the_lease, settle_with
 from tests.test_sending import build, claim, events, make_due, progress, state
 
@@ -32,12 +32,6 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     runtime = Runtime(replace(settings, range_size=100))
     yield runtime
     runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 def read_all(result: object, attempts: int = 0, put_off_for: float = 0.0) -> answers.Tally:

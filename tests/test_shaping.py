@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -12,7 +11,6 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from app.config import Settings
 from app.errors import Invalid, NotFound
 from app.flows import ingest, send_range, shape
 from app.mail import Accepted, Deferred, Outcome, Refused
@@ -21,10 +19,12 @@ from app.models.limit import Limit
 from app.models.receiver import RECEIVERS
 from app.models.shaping import SHIPPED, Rule
 from app.runtime import Runtime
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import hand_over, launched, query, settle_with, sums
 from tests.test_pace import at_receivers, sent, set_limits
 from tests.world import World
+
+pytestmark = pytest.mark.settings(range_size=100)
 
 YAHOO = (
     "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to user complaints - 4.16.55.1; see https://x"
@@ -45,19 +45,6 @@ REPLIES = {
     "smtp; 450 4.7.1 too many messages from you": "slow_down",
 }
 QUIET = ("550 5.1.1 The email account that you tried to reach does not exist", "452 4.2.2 over quota", "250 4 you")
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = Runtime(replace(settings, range_size=100))
-    yield runtime
-    runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 def to_yahoo(runtime: Runtime, peer: Peer, leads: int = 300) -> World:

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as some
 from sqlalchemy import text
 
-from app.config import Settings
 from app.errors import Conflict, Invalid, NotFound
 from app.flows import send_range, stand
 from app.models import alert, standing
@@ -23,20 +22,9 @@ from tests.sending_world import launched, query, sums
 from tests.test_failover import add_second, taken
 from tests.world import World
 
+pytestmark = pytest.mark.settings(range_size=100)
+
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = Runtime(replace(settings, range_size=100))
-    yield runtime
-    runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @pytest.fixture

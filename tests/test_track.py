@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -24,7 +23,7 @@ from app.models.track import HONEYPOT, PIXEL, Firsts, Hit, Touch
 from app.providers import standard
 from app.runtime import Runtime
 from tests import world
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 
 SECRET = "whsec_" + "A" * 32
 HTML = (
@@ -75,12 +74,6 @@ class House:
     def rows(self, statement: str) -> list[tuple[object, ...]]:
         with self.runtime.db.begin() as conn:
             return [tuple(row) for row in conn.execute(text(statement))]
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @pytest.fixture

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
-from app.config import Settings
 from app.errors import Conflict, NotFound
 from app.flows import rescue, send_range, steer, unknowns
 from app.flows.resolve import Evidence, use_evidence
 from app.mail import Kind
 from app.runtime import Runtime
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import hand_over, later, launched, letters_of, lose_the_lease, one, query, sums
 from tests.test_sending import events, state
 from tests.world import World
 
-
-@pytest.fixture
-def runtime(settings: Settings) -> Iterator[Runtime]:
-    runtime = Runtime(replace(settings, range_size=100))
-    yield runtime
-    runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
+pytestmark = pytest.mark.settings(range_size=100)
 
 
 def unknown(runtime: Runtime, peer: Peer, leads: int = 100, policy: str = "hold") -> World:

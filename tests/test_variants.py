@@ -23,7 +23,7 @@ from app.models.track import Hit
 from app.models.variant import Standing, Tally
 from app.runtime import Runtime
 from tests import world
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.world import World
 
 HTML = (
@@ -118,12 +118,6 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     runtime = Runtime(replace(settings, range_size=20, look_every=0.1))
     yield runtime
     runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @pytest.fixture

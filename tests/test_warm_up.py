@@ -22,7 +22,7 @@ from app.mail import Accepted
 from app.models import campaign_rate, warm_up
 from app.models.campaign_rate import Rate
 from app.runtime import Runtime
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.sending_world import launched, query, settle_with, sums
 from tests.world import World
 
@@ -32,12 +32,6 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     runtime = Runtime(replace(settings, range_size=100, look_every=0.05))
     yield runtime
     runtime.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 def today(runtime: Runtime) -> date:

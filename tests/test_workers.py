@@ -17,7 +17,7 @@ from app.config import Settings
 from app.flows import beat, launch, steer
 from app.runtime import Runtime
 from tests import world
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.world import World
 from workers import clock
 from workers.actors import declare
@@ -40,12 +40,6 @@ def working(settings: Settings) -> Iterator[Runtime]:
         yield runtime
     finally:
         worker.stop(timeout=20_000)
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @pytest.fixture

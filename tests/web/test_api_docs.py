@@ -19,7 +19,7 @@ from app.flows.message_templates import TemplateDraft
 from app.models.api_key import SCOPES
 from app.runtime import Runtime
 from tests import world
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.web_server import running_web
 from web.api.reading import DEEPEST
 from web.api.route import BODY_LIMIT, MANY_LIMIT
@@ -33,12 +33,6 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
     opened = Runtime(replace(settings, look_every=0.1))
     yield opened
     opened.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from app.config import Settings
 from app.flows import range_messages, send_range
 from app.runtime import Runtime
 from tests import world
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.web.conftest import People
 from tests.web.programs import Program, faults, program
 from web import create_app
@@ -28,12 +28,6 @@ RECEIPT = {
     "subject": "Order {{ data.number }}",
     "html": "<p>Hello {{ data.name | default: 'you' }}</p>",
 }
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @pytest.fixture

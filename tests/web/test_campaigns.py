@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -17,7 +16,7 @@ from app.models.campaign import Campaign, Content
 from app.models.lead import Lead
 from app.models.process import beat
 from app.runtime import Runtime
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.web.campaign_world import HTML, NOWHERE, SUBJECT, add_draft, add_leads, add_sender, send_all
 from tests.web.conftest import People, Visit
 
@@ -25,12 +24,6 @@ NEXT = datetime.now(UTC).year + 1
 # The last Sunday of next March, when Berlin's clocks go from 2:00 to 3:00.
 FORWARD = max(day for day in range(25, 32) if datetime(NEXT, 3, day, tzinfo=UTC).isoweekday() == 7)
 FORM = {"name": "Spring", "subject": SUBJECT, "html": HTML, "when": "now", "zone": "UTC"}
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @pytest.fixture

@@ -21,19 +21,13 @@ from app.config import Settings
 from app.flows import take_hit
 from app.runtime import Runtime
 from tests.conftest import SECRET_KEY
-from tests.peers import Peer, running_sink
+from tests.peers import Peer
 from tests.servers import Servers
 from tests.test_track import House, build
 from web.tracking import Tracking
 
 PERSON = {"User-Agent": "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148"}
 TARGET = "https://shop.example.com/a?x=1&y=2"
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with running_sink() as peer:
-        yield peer
 
 
 @pytest.fixture
