@@ -89,3 +89,12 @@ def _hear(message: ConsoleMessage, complaints: list[str]) -> None:
     refused_form = "status of 422" in message.text  # an answer, and no complaint of ours
     if message.type in ("error", "warning") and not refused_form:
         complaints.append(message.text)
+
+
+def fits(page: Page, name: str) -> None:
+    """On both sizes nothing is wider than the screen; pictures are kept where somebody asks for them."""
+    for size in (PHONE, DESKTOP):
+        page.set_viewport_size(size)  # type: ignore[arg-type]
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+        shot(page, name)

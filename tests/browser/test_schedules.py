@@ -12,7 +12,7 @@ from app.flows import launch, schedule, send_range
 from app.models.limit import Limit, set_limits
 from app.runtime import Runtime
 from tests import record
-from tests.browser.conftest import DESKTOP, PHONE, shot
+from tests.browser.conftest import fits
 from tests.peers import running_sink
 from tests.web.campaign_world import add_leads, add_sender
 from tests.web.conftest import People
@@ -23,15 +23,6 @@ HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 
 def at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M}"
-
-
-def fits(page: Page, name: str) -> None:
-    """On both sizes nothing is wider than the screen; pictures are kept where somebody asks for them."""
-    for size in (PHONE, DESKTOP):
-        page.set_viewport_size(size)  # type: ignore[arg-type]
-        page.wait_for_load_state("networkidle")
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
-        shot(page, name)
 
 
 @pytest.mark.usefixtures("complaints")

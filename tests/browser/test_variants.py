@@ -10,7 +10,7 @@ from app.flows import choose_winner, send_range, track
 from app.models import track as tracking
 from app.models.track import Hit
 from app.runtime import Runtime
-from tests.browser.conftest import DESKTOP, PHONE, shot
+from tests.browser.conftest import fits
 from tests.peers import running_sink
 from tests.web.campaign_world import add_leads, add_sender
 from tests.web.conftest import People
@@ -19,15 +19,6 @@ HTML = (
     '<h1>Spring</h1><p>Our mill turns again. <a href="https://shop.example.com/">Shop</a></p>'
     '<p><a href="{{ unsubscribe_url }}">Unsubscribe</a></p>'
 )
-
-
-def fits(page: Page, name: str) -> None:
-    """On both sizes nothing is wider than the screen; pictures are kept where somebody asks for them."""
-    for size in (PHONE, DESKTOP):
-        page.set_viewport_size(size)  # type: ignore[arg-type]
-        page.wait_for_load_state("networkidle")
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
-        shot(page, name)
 
 
 @pytest.mark.usefixtures("complaints")
