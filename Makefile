@@ -28,6 +28,7 @@ check: setup ## check format, lint, types and the import rules
 	@echo "== format";          $(BIN)/ruff format --check .
 	@echo "== types";           $(BIN)/mypy
 	@echo "== import rules";    $(BIN)/lint-imports
+	@echo "== tests import";    $(BIN)/pytest --collect-only -qq > /dev/null || $(BIN)/pytest --collect-only -q
 
 assets: $(PACKAGES)/.installed ## fetch the scripts and styles that the pages load
 

@@ -21,10 +21,10 @@ from app.models.schedule import OwnClock, Schedule
 from app.runtime import Runtime
 from tests import world
 from tests.peers import Peer
-from tests.test_sending import build, peer, runtime
+from tests.test_sending import build, runtime
 from tests.world import HTML, SUBJECT, World
 
-__all__ = ["peer", "runtime"]
+__all__ = ["runtime"]
 
 MADE = """
 SELECT id, name, state, audience, exclusions, occurs_at, schedule

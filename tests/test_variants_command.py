@@ -9,9 +9,9 @@ from click.testing import CliRunner, Result
 
 from app.config import Settings
 from cli.main import main
-from tests.test_variants import House, house, peer, runtime
+from tests.test_variants import House, house, runtime
 
-__all__ = ["house", "peer", "runtime"]
+__all__ = ["house", "runtime"]
 
 
 @pytest.fixture(autouse=True)
