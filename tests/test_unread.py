@@ -128,7 +128,7 @@ def test_an_event_that_nobody_knows_is_not_noted_as_taken(house: House) -> None:
         conn.execute(text("SELECT keep_webhook_days(8)"))
         unread.note(conn, house.world.pool_id, [], [(Post(1, told.at, "", b""), told)])
         key = webhook.key_of(house.world.pool_id, told.key)
-        assert webhook.add_events(conn, {key: told.at.date()}) == {key}
+        assert webhook.add_events(conn, {key: webhook.day_of(told.at)}) == {key}
     assert counted(house) == {"reacted": 1}
 
 

@@ -237,6 +237,29 @@ def test_ten_copies_at_once_count_once(house: House) -> None:
     assert house.rows("SELECT count(*), count(read_at), max(tries) FROM webhook") == [(10, 10, 0)]
 
 
+def test_of_a_post_that_repeats_some_events_the_others_count(house: House) -> None:
+    known, new = house.event("delivered"), house.event("delivered", 1)
+    house.tell(known)
+    house.tell(new, known)
+    assert house.figures() == {"delivered": 2}
+    assert house.arrivals() == {"events": 2, "repeated": 1, "late": 0, "unmatched": 0}
+
+
+def test_keys_of_one_minute_lie_together_and_days_begun_the_old_way_end_so(house: House) -> None:
+    """A key that was written without its minute must not come again with it."""
+    old, new = house.event("delivered"), house.event("delivered", 1)
+    minute = int(datetime.fromisoformat(new["time"]).timestamp() // 60) % 1440
+    first, second = (webhook.key_of(house.world.pool_id, each["id"]) for each in (old, new))
+    for timed, event in (("now() + interval '2 days'", old), ("'1970-01-01'", new)):
+        with house.runtime.db.begin() as conn:
+            conn.execute(text(f"UPDATE webhook_layout SET timed = {timed}"))
+        for _ in range(2):
+            house.tell(event)
+    kept = {str(key).replace("-", "") for (key,) in house.rows("SELECT CAST(key AS text) FROM webhook_event")}
+    assert kept == {first, webhook.key_of(house.world.pool_id, new["id"], minute)} != {first, second}
+    assert house.figures() == {"delivered": 2}
+
+
 def read_alone(house: House, post: int) -> int:
     """As a worker of its own, which claimed this one."""
     pool = webhook.Pool(house.world.pool_id, "sink")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection
@@ -34,7 +34,6 @@ CONSEQUENCES: Final[Mapping[tuple[Kind | None, Bounce | None], str]] = {
     (Kind.DELIVERED, None): HEALS,
 }
 OF_THE_ADDRESS: Final = ("bounced", COUNTED)  # and not of the person, whose wishes hold wherever they are mailed
-LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 SOFT: Final = "soft_bounced"
 SOFT_SOURCE: Final = f"{bounce.EMAILS} soft bounces within {bounce.DAYS} days"
 HEALED: Final = "a delivery between the bounces became known"
@@ -56,7 +55,7 @@ def draw(conn: Connection, hits: Sequence[Hit]) -> None:
             by_word[word].append(hit)
     if not by_word:
         return
-    organisation_id = hits[0].match.organisation_id
+    organisation_id = hits[0].match.sending.organisation_id
     _leave_mended(conn, organisation_id, by_word)
     counted, heals, told = by_word.pop(COUNTED, []), by_word.pop(HEALS, []), by_word.pop(TOLD, [])
     if counted or heals:
@@ -71,7 +70,7 @@ def _leave_mended(conn: Connection, organisation_id: int, by_word: dict[str, lis
     lead_ids = {hit.told.lead_id for word in OF_THE_ADDRESS for hit in by_word.get(word, ())}
     mended = webhook.find_mended(conn, organisation_id, lead_ids) if lead_ids else {}
     for word in OF_THE_ADDRESS if mended else ():
-        kept = [hit for hit in by_word.pop(word, []) if hit.match.handed_at >= mended.get(hit.told.lead_id, LONG_AGO)]
+        kept = [hit for hit in by_word.pop(word, []) if hit.match.handed >= mended.get(hit.told.lead_id, 0.0)]
         if kept:
             by_word[word] = kept
 
@@ -79,10 +78,10 @@ def _leave_mended(conn: Connection, organisation_id: int, by_word: dict[str, lis
 def _suppress(conn: Connection, organisation_id: int, by_reason: Mapping[str, Sequence[Hit]]) -> None:
     if not by_reason:
         return
-    asked = {(hit.match.campaign_id, hit.told.lead_id) for hits in by_reason.values() for hit in hits}
+    asked = {(hit.match.sending.campaign_id, hit.told.lead_id) for hits in by_reason.values() for hit in hits}
     addresses = addressee.find_addresses(conn, organisation_id, asked)
     entries = [
-        Entry(addresses[hit.told.lead_id], reason, f"campaign {hit.match.campaign_id}", at=time_of(hit))
+        Entry(addresses[hit.told.lead_id], reason, f"campaign {hit.match.sending.campaign_id}", at=time_of(hit))
         for reason, hits in by_reason.items()
         for hit in hits
         if hit.told.lead_id in addresses  # not erased since
@@ -94,7 +93,7 @@ def _judge(conn: Connection, organisation_id: int, counted: Sequence[Hit], heals
     """Give up the addresses that soft bounces speak against now, and take back where they do not any more."""
     stand_ins = addressee.find_stand_ins(conn, organisation_id, (hit.told.lead_id for hit in (*counted, *heals)))
     bounced = [
-        Soft(judged, hit.match.handoff_id, hit.match.campaign_id, time_of(hit))
+        Soft(judged, hit.told.handoff_id, hit.match.sending.campaign_id, time_of(hit))
         for hit in counted
         if (judged := stand_ins.of(hit.told.lead_id)) is not None
     ]
@@ -119,8 +118,8 @@ def _tell(conn: Connection, told: Sequence[Hit]) -> None:
     """One alert a campaign, once there are more than a few; when it was dismissed, again when they have doubled."""
     if not told:
         return
-    reasons = {hit.match.campaign_id: hit.told.reason for hit in told}
-    for each in bounce.count_blocked(conn, Counter(hit.match.campaign_id for hit in told)):
+    reasons = {hit.match.sending.campaign_id: hit.told.reason for hit in told}
+    for each in bounce.count_blocked(conn, Counter(hit.match.sending.campaign_id for hit in told)):
         if each.total < max(FEW, 2 * each.told):
             continue
         sent = outbox.progress(conn, each.campaign_id).sent
@@ -135,4 +134,5 @@ def _tell(conn: Connection, told: Sequence[Hit]) -> None:
 
 def time_of(hit: Hit) -> datetime:
     """When it happened; a provider's clock that runs ahead does not move us."""
-    return min(hit.told.at, hit.post.received_at)
+    at, received_at = hit.told.at, hit.post.received_at
+    return at if at <= received_at else received_at

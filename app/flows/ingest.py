@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -23,8 +23,8 @@ from app.message_ids import is_message
 from app.models import alert, bounce, event, kept_post, rollup, unread, webhook
 from app.models.event import Fact, Source, Told
 from app.models.track import Touch
-from app.models.webhook import BUCKETS, Arrivals, Hit, Pool, Post
-from app.providers import READERS
+from app.models.webhook import BUCKETS, Arrivals, Hit, Pool, Post, Sending
+from app.providers import READERS, WEBHOOKS
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -36,17 +36,17 @@ TURN: Final = 5.0  # seconds that one bell reads for; then others have theirs
 KNOWN: Final = {Kind.SENT: "sr", Kind.REFUSED: "r"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sorted:
-    """The events of some posts: `fresh` by key, those `late` or told before, and `unmatched` ones counted by post.
+    """The events of some posts: `fresh` by key, with their day, those `late` or told before, `unmatched` ones by post.
 
     Of posts that are read anew nothing is late or told before: that was counted when they were read first.
     """
 
-    fresh: dict[str, Hit]
+    fresh: dict[str, tuple[Hit, int]]
     late: list[Hit]
     repeated: int
-    unmatched: dict[int, int]
+    unmatched: Counter[int]
 
 
 def read_waiting(runtime: Runtime) -> bool:
@@ -132,9 +132,9 @@ def _read(conn: Connection, pool: Pool, posts: Sequence[Post]) -> None:
     if strange:
         told = [(post, each) for post, each in told if each.unread is None]
     found = _sort(conn, pool, posts, told)
-    days = {key: hit.told.at.astimezone(UTC).date() for key, hit in found.fresh.items()}
+    days = {key: day for key, (_, day) in found.fresh.items()}
     new = webhook.add_events(conn, days)
-    hits = [hit for key, hit in found.fresh.items() if key in new]
+    hits = [hit for key, (hit, _) in found.fresh.items() if key in new]
     _prove(conn, pool, hits)
     _record(conn, pool, hits)
     _count_late(conn, found.late)
@@ -152,28 +152,29 @@ def _shape(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
     said = [hit for hit in hits if hit.told.reason and hit.told.meaning.is_trouble and not hit.post.again]
     if said:
         fresh = [hit for hit in said if (hit.post.received_at - hit.told.at).total_seconds() < shape.FRESH]
-        replies = [(hit.domain_id, webhook.clean(hit.told.reason or "")[:500]) for hit in fresh]
-        shape.note(conn, said[0].match.organisation_id, pool.id, replies)
+        replies = [(hit.match.domain_id, webhook.clean(hit.told.reason or "")[:500]) for hit in fresh]
+        shape.note(conn, said[0].match.sending.organisation_id, pool.id, replies)
 
 
 def _sort(conn: Connection, pool: Pool, posts: Sequence[Post], told: Sequence[tuple[Post, Reported]]) -> Sorted:
     window = webhook.find_window(conn)
-    matches = webhook.match(conn, pool.id, [(each.handoff_id, each.lead_id) for _, each in told])
-    found = Sorted({}, [], 0, dict.fromkeys((post.id for post in posts), 0))
-    matched: set[int] = set()
-    repeated = 0
-    for match in matches:
-        for place, domain_id, letter in zip(match.places, match.domain_ids, match.letters, strict=True):
-            post, each = told[place - 1]
-            hit = Hit(_seen_through(each), post, match, domain_id, letter)
-            matched.add(place - 1)
-            if window.holds(each.at):
-                repeated += found.fresh.setdefault(webhook.key_of(pool.id, each.key), hit) is not hit and not post.again
-            elif not post.again:
-                found.late.append(hit)
-    for place, (post, _) in enumerate(told):
-        found.unmatched[post.id] += place not in matched
-    return Sorted(found.fresh, found.late, repeated, found.unmatched)
+    first, last = window.first, window.today + 1
+    # A post says when it happened; of mail it may be when we got it, which another copy of it would say otherwise.
+    timed = window.timed if pool.provider in WEBHOOKS else last + 1
+    found = Sorted({}, [], 0, Counter(dict.fromkeys((post.id for post in posts), 0)))
+    found.unmatched.update(post.id for post, _ in told)
+    for match in webhook.match(conn, pool.id, [(each.handoff_id, each.lead_id) for _, each in told]):
+        post, each = told[match.place - 1]
+        found.unmatched[post.id] -= 1
+        day, minute = divmod(int(each.at.timestamp() // 60), 1440)
+        hit = Hit(_seen_through(each), post, match)
+        if first <= day <= last:
+            key = webhook.key_of(pool.id, each.key, minute if day >= timed else None)
+            if found.fresh.setdefault(key, (hit, day))[0] is not hit and not post.again:
+                found.repeated += 1
+        elif not post.again:
+            found.late.append(hit)
+    return found
 
 
 def _seen_through(told: Reported) -> Reported:
@@ -186,9 +187,9 @@ def _seen_through(told: Reported) -> Reported:
 
 def _prove(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
     proof = {
-        Evidence(hit.match.handoff_id, hit.told.lead_id, hit.told.meaning.evidence)
+        Evidence(hit.told.handoff_id, hit.told.lead_id, hit.told.meaning.evidence)
         for hit in hits
-        if hit.told.meaning.evidence is not None and hit.letter not in KNOWN[hit.told.meaning.evidence]
+        if hit.told.meaning.evidence is not None and hit.match.letter not in KNOWN[hit.told.meaning.evidence]
     }
     if proof:
         resolve.use_evidence(conn, pool.id, sorted(proof))
@@ -198,17 +199,19 @@ def _record(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
     """In time's order: the record is told of each five minutes once. A clock that runs ahead does not move us."""
     telling = [hit for hit in hits if hit.told.meaning.kind is not None]
     telling = _sift(conn, pool, telling)
-    clicked = [(hit.match.campaign_id, webhook.clean(hit.told.url)) for hit in telling if hit.told.url is not None]
+    clicked = [
+        (hit.match.sending.campaign_id, webhook.clean(hit.told.url)) for hit in telling if hit.told.url is not None
+    ]
     links = webhook.find_links(conn, clicked)
-    sources: dict[tuple[int, int, int, int, bool], Source] = {}
+    sources: dict[tuple[Sending, int, bool], Source] = {}
     events: list[Told] = []
     for hit in telling:
-        match, told = hit.match, hit.told
-        link_id = links.get((match.campaign_id, told.url), 0) if told.url is not None else 0
-        one = (match.campaign_id, match.run, match.variant, link_id, told.machine)  # of thousands of calls a few
+        sending, told = hit.match.sending, hit.told
+        link_id = links.get((sending.campaign_id, told.url), 0) if told.url is not None else 0
+        one = (sending, link_id, told.machine)  # of thousands of calls a few
         source = sources.get(one) or sources.setdefault(one, _source(pool, hit, link_id))
         assert told.meaning.kind is not None
-        fact = Fact(told.lead_id, hit.domain_id, told.meaning.kind, _detail(told, link_id))
+        fact = Fact(told.lead_id, hit.match.domain_id, told.meaning.kind, _detail(told, link_id))
         events.append(Told(consequences.time_of(hit), source, fact))
     events.sort(key=lambda each: each.time)
     event.append_told(conn, events)
@@ -225,18 +228,18 @@ def _touch(hit: Hit) -> Touch | None:
     kind = hit.told.meaning.kind
     if kind not in (Kind.OPENED, Kind.CLICKED):
         return None
-    return Touch(hit.match.campaign_id, hit.told.lead_id, kind, hit.told.machine)
+    return Touch(hit.match.sending.campaign_id, hit.told.lead_id, kind, hit.told.machine)
 
 
 def _source(pool: Pool, hit: Hit, link_id: int) -> Source:
-    match = hit.match
+    sending = hit.match.sending
     return Source(
-        organisation_id=match.organisation_id,
-        user_id=match.owner_id,
-        campaign_id=match.campaign_id,
+        organisation_id=sending.organisation_id,
+        user_id=sending.owner_id,
+        campaign_id=sending.campaign_id,
         pool_id=pool.id,
-        variant=match.variant,
-        run=match.run,
+        variant=sending.variant,
+        run=sending.run,
         link_id=link_id,
         machine=hit.told.machine,
         message=is_message(hit.told.lead_id),
@@ -260,25 +263,28 @@ def _count_late(conn: Connection, late: Sequence[Hit]) -> None:
     for hit in late:
         if hit.told.meaning.kind is not None:
             hour = hit.told.at.replace(minute=0, second=0, microsecond=0)
-            sums[hit.match.organisation_id, hit.match.campaign_id, hit.told.meaning.kind, hour] += 1
+            sending = hit.match.sending
+            sums[sending.organisation_id, sending.campaign_id, hit.told.meaning.kind, hour] += 1
     for (organisation_id, campaign_id, kind, hour), total in sums.items():
         rollup.note_late(conn, organisation_id, campaign_id, kind, hour, total)
 
 
 def _arrivals(posts: Sequence[Post], found: Sorted, hits: Sequence[Hit]) -> Arrivals:
     lags = [0] * BUCKETS
-    for hit in hits:
-        if hit.told.meaning.first:
-            lags[webhook.bucket((hit.post.received_at - hit.match.handed_at).total_seconds())] += 1
+    received = {post.id: post.received_at.timestamp() for post in posts}
+    first = [hit for hit in hits if hit.told.meaning.first]
+    for hit in first:
+        lags[webhook.bucket(received[hit.post.id] - hit.match.handed)] += 1
+    handed = max((hit.match.handed for hit in first), default=None)
     return Arrivals(
         seen_at=max(post.received_at for post in posts),
         # By first words alone: where only bounces are told of, as by mail, silence says nothing.
-        handed_at=max((hit.match.handed_at for hit in hits if hit.told.meaning.first), default=None),
+        handed_at=None if handed is None else datetime.fromtimestamp(handed, UTC),
         lags=lags,
         events=len(hits),
         repeated=found.repeated
-        + sum(not hit.post.again for hit in found.fresh.values())
+        + sum(not hit.post.again for hit, _ in found.fresh.values())
         - sum(not hit.post.again for hit in hits),
         late=len(found.late),
-        unmatched=sum(found.unmatched.values()) - sum(post.unmatched for post in posts),
+        unmatched=found.unmatched.total() - sum(post.unmatched for post in posts),
     )

@@ -89,8 +89,10 @@ def append_told(conn: Connection, told: Sequence[Told]) -> None:
     """Append events of any campaigns, timed with their own times; in time's order they cost the roll-up least."""
     sources = {id(each.source): each.source for each in told}
     tails = {key: source.tail for key, source in sources.items()}
+    times = {time: str(time) for time in {each.time for each in told}}  # many are of the same second
+    kinds = {kind: kind.value for kind in Kind}
     lines = [
-        f"{time}\t{lead_id}\t{domain_id}\t{kind.value}\t{weight}\t{_detail(detail)}{tails[id(source)]}"
+        f"{times[time]}\t{lead_id}\t{domain_id}\t{kinds[kind]}\t{weight}\t{_detail(detail)}{tails[id(source)]}"
         for time, source, (lead_id, domain_id, kind, detail, weight) in told
     ]
     if lines:

@@ -91,7 +91,7 @@ def _fresh(conn: Connection, pool_id: int, strange: Strange) -> list[tuple[Post,
     window = webhook.find_window(conn)
     by_key = {webhook.key_of(pool_id, f"unread:{each.key}"): (post, each) for post, each in strange}
     days = {
-        key: (each.at if window.holds(each.at) else post.received_at).astimezone(UTC).date()
+        key: webhook.day_of(each.at if window.holds(each.at) else post.received_at)
         for key, (post, each) in by_key.items()
     }
     # a post that waited for days is no repeat of anything that could be looked up

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import orjson
+from psycopg.errors import UniqueViolation
 from sqlalchemy import Connection
 
-from app.db import Statements, array, fetch
+from app.db import Statements, array, copy, fetch
 from app.mail import Reported
 from app.message_ids import is_message
 from app.models import message
@@ -21,6 +22,9 @@ SQL = Statements("webhook")
 KEPT: Final = 8  # days for which an event is told from its repeats: longer than any provider goes on trying
 FIRST_POSTS: Final = 4  # locked before anything is known of their size
 TRIES: Final = 3  # the statements say it too, since an index does
+SEEN: Final = "webhook_event (day, key)"
+_EPOCH: Final = date(1970, 1, 1)
+_DAY: Final = 86_400  # seconds
 BUCKETS: Final = 24  # of lags, each twice as wide as the one before: the last ones are days
 SHORTEST_HOLD: Final = 900.0  # seconds
 
@@ -56,39 +60,50 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """UTC days whose events are told from their repeats; what is outside of it cannot be taken."""
+    """UTC days whose events are told from their repeats; what is outside of it cannot be taken.
 
-    first: date
-    last: date
+    Days are counted from 1970 on. From day `timed` on keys begin with the minute, and lie together as they come.
+    """
+
+    today: int
+    timed: int
     complete: bool
 
+    @property
+    def first(self) -> int:
+        return self.today - KEPT + 1
+
     def holds(self, at: datetime) -> bool:
-        return self.first <= at.astimezone(UTC).date() <= self.last
+        return self.first <= day_of(at) <= self.today + 1
 
 
-class Match(NamedTuple):
-    """A hand-off that events speak of: their places (from 1), their leads' domains and letters, in one order."""
+class Sending(NamedTuple):
+    """What the hand-offs of one campaign, run and variant have in common."""
 
-    handoff_id: int
     campaign_id: int
     run: int
     variant: int
-    handed_at: datetime
     organisation_id: int
     owner_id: int
-    places: list[int]
-    domain_ids: list[int]
-    letters: list[str]
+
+
+class Match(NamedTuple):
+    """Whose email an event speaks of: the event's place (from 1), when it was handed over, in seconds since 1970, the
+    lead's domain, and what stands for the lead in its hand-off: "?" while the call is not settled."""
+
+    place: int
+    sending: Sending
+    handed: float
+    domain_id: int
+    letter: str
 
 
 class Hit(NamedTuple):
-    """An event of an email of ours; `letter` is what stands for the lead in its hand-off."""
+    """An event of an email of ours."""
 
     told: Reported
     post: Post
     match: Match
-    domain_id: int
-    letter: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +242,7 @@ def put_back(conn: Connection, webhook_id: int, error: str) -> bool:
 
 def find_window(conn: Connection) -> Window:
     """The days of which events are taken now, the last one being tomorrow; `complete`: they have their tables."""
-    row = conn.execute(SQL.find_window, {"kept": KEPT}).one()
-    return Window(row.today - timedelta(days=KEPT - 1), row.today + timedelta(days=1), row.complete)
+    return Window(*conn.execute(SQL.find_window, {"kept": KEPT}).one())
 
 
 def keep_days(conn: Connection) -> int:
@@ -236,44 +250,72 @@ def keep_days(conn: Connection) -> int:
     return int(conn.execute(SQL.keep_days, {"kept": KEPT}).scalar_one())
 
 
-def key_of(pool_id: int, key: str) -> str:
-    """What tells an event from its repeats: 16 bytes, in hexadecimal, of the provider's own id of it."""
-    return blake2b(f"{pool_id}:{key}".encode(), digest_size=16).hexdigest()
+def day_of(at: datetime) -> int:
+    """The UTC day of a time, counted from 1970 on."""
+    return int(at.timestamp() // _DAY)
 
 
-def add_events(conn: Connection, days: Mapping[str, date]) -> set[str]:
-    """key (16 bytes in hexadecimal) -> its day; the keys that were not there yet.
+def key_of(pool_id: int, key: str, minute: int | None = None) -> str:
+    """What tells an event from its repeats: 16 bytes, in hexadecimal, of the provider's own id of it.
 
-    Waits for a transaction under way that brings the same ones.
+    With the event's `minute` of its day in front: what comes together then lies together in the index.
     """
-    values = {"days": "{" + ",".join(map(str, days.values())) + "}", "keys": "{" + ",".join(days) + "}"}
-    return {key for (key,) in fetch(conn, SQL.insert_events, values)} if days else set()
+    written = f"{pool_id}:{key}".encode()
+    if minute is None:
+        return blake2b(written, digest_size=16).hexdigest()
+    return f"{minute:04x}{blake2b(written, digest_size=14).hexdigest()}"
+
+
+def add_events(conn: Connection, days: Mapping[str, int]) -> set[str]:
+    """key (16 bytes in hexadecimal) -> its day, counted from 1970 on; the keys that were not there yet.
+
+    Waits for a transaction under way that brings the same ones; sorted, so that of two one waits for the other instead
+    of each for each.
+    """
+    if not days:
+        return set()
+    try:
+        with conn.begin_nested():  # nearly always all of them are new
+            written = {day: (_EPOCH + timedelta(day)).isoformat() for day in set(days.values())}
+            copy(conn, SEEN, ["".join(sorted([f"{written[day]}\t{key}\n" for key, day in days.items()]))])
+        return set(days)
+    except UniqueViolation:
+        values = {"days": array(days.values()), "keys": "{" + ",".join(days) + "}"}
+        new: str | None = fetch(conn, SQL.insert_events, values)[0][0]
+        return set(new.split(",")) if new else set()
 
 
 def match(conn: Connection, pool_id: int, pairs: Sequence[tuple[int, int]]) -> list[Match]:
-    """The pool's hand-offs among (hand-off, lead) pairs that hold the lead."""
+    """Those of (hand-off, lead) pairs that name a lead of a hand-off of the pool."""
     values = {
         "pool_id": pool_id,
         "handoff_ids": array([handoff_id for handoff_id, _ in pairs]),
         "lead_ids": array([lead_id for _, lead_id in pairs]),
     }
-    found = [Match(*row) for row in fetch(conn, SQL.match, values)]
-    return _with_domains(conn, found, pairs) if any(is_message(number) for _, number in pairs) else found
+    written = fetch(conn, SQL.match, values)[0]
+    if written[0] is None:
+        return []
+    *columns, letters, owners = written
+    places, campaign_ids, runs, variants, handed, domain_ids = map(orjson.loads, columns)
+    if any(is_message(number) for _, number in pairs):
+        domain_ids = _with_messages(conn, [pairs[place - 1] for place in places], campaign_ids, domain_ids)
+    known = {
+        each: Sending(*each, *owners[str(each[0])]) for each in set(zip(campaign_ids, runs, variants, strict=True))
+    }
+    sendings = map(known.__getitem__, zip(campaign_ids, runs, variants, strict=True))
+    return list(map(Match._make, zip(places, sendings, handed, domain_ids, letters, strict=True)))
 
 
-def _with_domains(conn: Connection, found: Sequence[Match], pairs: Sequence[tuple[int, int]]) -> list[Match]:
-    """The same with the domains of messages, which are nobody's leads. A call had messages alone, or none."""
-    asked = [[pairs[place - 1][1] for place in match.places] for match in found]
-    messages = [
-        (match.campaign_id, number)
-        for match, numbers in zip(found, asked, strict=True)
-        for number in numbers
-        if is_message(number)
-    ]
-    domains = {each.id: each.domain_id for each in message.find_facts(conn, messages)} if messages else {}
+def _with_messages(
+    conn: Connection, pairs: Sequence[tuple[int, int]], campaign_ids: Sequence[int], domain_ids: Sequence[int]
+) -> list[int]:
+    """The domains with those of messages, which are nobody's leads."""
+    numbers = [number for _, number in pairs]
+    asked = [pair for pair in zip(campaign_ids, numbers, strict=True) if is_message(pair[1])]
+    domains = {each.id: each.domain_id for each in message.find_facts(conn, asked)} if asked else {}
     return [
-        match._replace(domain_ids=[domains.get(number, 0) for number in numbers]) if is_message(numbers[0]) else match
-        for match, numbers in zip(found, asked, strict=True)
+        domains.get(number, 0) if is_message(number) else domain_id
+        for number, domain_id in zip(numbers, domain_ids, strict=True)
     ]
 
 
@@ -283,10 +325,10 @@ def find_addresses(conn: Connection, organisation_id: int, lead_ids: Iterable[in
     return {row.id: row.email for row in conn.execute(SQL.find_addresses, values)}
 
 
-def find_mended(conn: Connection, organisation_id: int, lead_ids: Iterable[int]) -> dict[int, datetime]:
-    """lead -> since when they have their address, of those whose address a person has mended."""
+def find_mended(conn: Connection, organisation_id: int, lead_ids: Iterable[int]) -> dict[int, float]:
+    """lead -> since when they have their address, in seconds since 1970, of those that a person has mended."""
     values = {"organisation_id": organisation_id, "lead_ids": array(lead_ids)}
-    return {row.id: row.address_since for row in conn.execute(SQL.find_mended, values)}
+    return {row.id: row.address_since.timestamp() for row in conn.execute(SQL.find_mended, values)}
 
 
 def find_links(conn: Connection, clicked: Iterable[tuple[int, str]]) -> dict[tuple[int, str], int]:

@@ -86,48 +86,61 @@ RETURNING tries
 
 -- The days whose events are told apart, by the database's clock, and whether their tables are there.
 -- name: find_window
-SELECT (now() AT TIME ZONE 'UTC')::date AS today,
-       (SELECT count(to_regclass('webhook_event_' || to_char((now() AT TIME ZONE 'UTC')::date - back, 'YYYYMMDD')))
+SELECT today - date '1970-01-01' AS today,
+       timed - date '1970-01-01' AS timed,
+       (SELECT count(to_regclass('webhook_event_' || to_char(today - back, 'YYYYMMDD')))
           FROM generate_series(-1, CAST(:kept AS integer)) AS back) = :kept + 2 AS complete
+  FROM webhook_layout,
+       (SELECT (now() AT TIME ZONE 'UTC')::date AS today) AS clock
 
 -- name: keep_days
 SELECT keep_webhook_days(:kept) AS made
 
--- Sorted, so that of two that bring the same events one waits for the other instead of each for each. The key comes
--- back as text: made into objects it took as long as the insert.
+-- Where some are known. The new ones come back as one text: made into objects they took as long as the insert.
 -- name: insert_events
-INSERT INTO webhook_event (day, key)
-SELECT day, key
-  FROM unnest(CAST(:days AS date[]), CAST(:keys AS uuid[])) AS told (day, key)
- ORDER BY day, key
-    ON CONFLICT DO NOTHING
-RETURNING translate(CAST(key AS text), '-', '') AS key
+WITH new AS (
+    INSERT INTO webhook_event (day, key)
+    SELECT date '1970-01-01' + day, key
+      FROM unnest(CAST(:days AS integer[]), CAST(:keys AS uuid[])) AS told (day, key)
+     ORDER BY day, key
+        ON CONFLICT DO NOTHING
+    RETURNING key
+)
+SELECT string_agg(translate(CAST(key AS text), '-', ''), ',') AS keys
+  FROM new
 
--- The hand-offs of this pool that events speak of, each with its events' places, and for these the lead's domain and the
--- letter that stands for it: "?" while the call is not settled. What names a lead that is not in the call is left out.
+-- Events that speak of a lead of a hand-off of this pool, as one row, a value a column: read as a row for each they cost
+-- several times as much. What names a lead that is not in the call is left out.
 -- name: match
-SELECT handoff.id,
-       handoff.campaign_id,
-       handoff.run,
-       handoff.variant,
-       handoff.handed_at,
-       campaign.organisation_id,
-       campaign.owner_id,
-       array_agg(told.place) AS places,
-       array_agg(coalesce(lead.domain_id, 0)) AS domain_ids,
-       array_agg(coalesce(substr(handoff.outcomes, found.position, 1), '?')) AS letters
-  FROM unnest(CAST(:handoff_ids AS bigint[]), CAST(:lead_ids AS bigint[]))
-       WITH ORDINALITY AS told (handoff_id, lead_id, place)
-  JOIN handoff
-    ON handoff.id = told.handoff_id
-   AND handoff.pool_id = :pool_id
- CROSS JOIN LATERAL (SELECT array_position(handoff.lead_ids, told.lead_id) AS position) AS found
-  JOIN campaign
-    ON campaign.id = handoff.campaign_id
-  LEFT JOIN lead
-    ON lead.id = told.lead_id
- WHERE found.position IS NOT NULL
- GROUP BY handoff.id, campaign.id
+WITH found AS (
+    SELECT told.place,
+           handoff.campaign_id,
+           handoff.run,
+           handoff.variant,
+           date_part('epoch', handoff.handed_at) AS handed,
+           coalesce(lead.domain_id, 0) AS domain_id,
+           coalesce(substr(handoff.outcomes, inside.position, 1), '?') AS letter
+      FROM unnest(CAST(:handoff_ids AS bigint[]), CAST(:lead_ids AS bigint[]))
+           WITH ORDINALITY AS told (handoff_id, lead_id, place)
+      JOIN handoff
+        ON handoff.id = told.handoff_id
+       AND handoff.pool_id = :pool_id
+     CROSS JOIN LATERAL (SELECT array_position(handoff.lead_ids, told.lead_id) AS position) AS inside
+      LEFT JOIN lead
+        ON lead.id = told.lead_id
+     WHERE inside.position IS NOT NULL
+)
+SELECT '[' || string_agg(CAST(place AS text), ',') || ']' AS places,
+       '[' || string_agg(CAST(campaign_id AS text), ',') || ']' AS campaign_ids,
+       '[' || string_agg(CAST(run AS text), ',') || ']' AS runs,
+       '[' || string_agg(CAST(variant AS text), ',') || ']' AS variants,
+       '[' || string_agg(CAST(handed AS text), ',') || ']' AS handed,
+       '[' || string_agg(CAST(domain_id AS text), ',') || ']' AS domain_ids,
+       string_agg(letter, '') AS letters,
+       (SELECT json_object_agg(id, json_build_array(organisation_id, owner_id))
+          FROM campaign
+         WHERE id IN (SELECT campaign_id FROM found)) AS owners
+  FROM found
 
 -- name: find_addresses
 SELECT id, email

@@ -128,7 +128,7 @@ def _reported(told: dict[str, Any]) -> Reported:
     reason = told.get("reason") or told.get("response") if meaning.is_trouble else None
     return Reported(
         key=told.get("sg_event_id") or _digest(told),
-        at=_at(told),
+        at=_time(told["timestamp"]),
         handoff_id=our_id(told.get(f"{PREFIX}handoff")),
         lead_id=our_id(told.get(f"{PREFIX}lead")),
         meaning=meaning,
@@ -140,7 +140,13 @@ def _reported(told: dict[str, Any]) -> Reported:
 
 
 def _at(told: Mapping[str, Any]) -> datetime:
-    return datetime.fromtimestamp(told["timestamp"], UTC)
+    return _time(told["timestamp"])
+
+
+@lru_cache(maxsize=1024)
+def _time(seconds: float) -> datetime:
+    """The events of a post are nearly all of the same few seconds."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _meaning(told: Mapping[str, Any]) -> Meaning:

@@ -53,7 +53,9 @@ CONSEQUENCES: Final = (
         (
             (
                 "    new = webhook.add_events(conn, days)\n",
-                "    days |= {_key(pool.id, each.key): each.at.astimezone(UTC).date() for _, each in told}\n"
+                "    minute = [int(each.at.timestamp() // 60) % 1440 for _, each in told]\n"
+                "    named = [webhook.key_of(pool.id, each[1].key, at) for each, at in zip(told, minute, strict=True)]\n"
+                "    days |= {key: webhook.day_of(each.at) for key, (_, each) in zip(named, told, strict=True)}\n"
                 "    new = webhook.add_events(conn, days)\n",
             ),
         ),
