@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
 from urllib.parse import quote
@@ -19,11 +20,12 @@ from sqlalchemy.exc import ProgrammingError
 from app.config import Settings
 from app.errors import Invalid, NotFound, ProviderDown, ProviderRefusesUs
 from app.flows import ingest, launch, returns, send_range
-from app.models import mailbox
+from app.models import mailbox, webhook
 from app.models.mailbox import Taken
 from app.providers import mail_box
 from app.providers.mail_box import TOOK, MailboxAccount
 from app.providers.mbox import messages
+from app.providers.returns import kept_form
 from app.runtime import Runtime
 from app.signing import ReturnTokens
 from cli.main import main
@@ -106,7 +108,7 @@ def test_every_letter_has_a_return_address_of_its_own_that_names_it(sent: tuple[
 
 
 def test_a_report_counts_once_however_often_it_comes(sent: tuple[Runtime, World, Server]) -> None:
-    runtime, _, server = sent
+    runtime, built, server = sent
     bounced = report(address_of(server, 3))
     assert returns.take(runtime, [bounced, bounced]) == Taken(reports=2)
     assert told(runtime) == [(3, "bounced", "hard")]
@@ -116,6 +118,12 @@ def test_a_report_counts_once_however_often_it_comes(sent: tuple[Runtime, World,
     returns.take(runtime, [bounced])
     assert told(runtime) == [(3, "bounced", "hard")]
     assert query(runtime, "SELECT email, reason FROM suppression") == [("lead3@mail3.example.com", "bounced")]
+    now = datetime.now(UTC)
+    earlier = now + timedelta(minutes=-2 if now.hour else 2)  # and of the same day
+    [(handoff_id, lead_id)] = runtime.returns.find(bounced)
+    with runtime.db.begin() as conn:  # as somebody took it who came by in another minute: it says no time of its own
+        webhook.keep(conn, built.pool_id, "once more", kept_form(handoff_id, lead_id, earlier, bounced))
+    assert told(runtime) == [(3, "bounced", "hard")]
     returns.take(runtime, [report(address_of(server, 3), name="another", status="4.4.7")])
     assert told(runtime) == [(3, "bounced", "hard"), (3, "bounced", "soft")]
 
