@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,21 @@ def fetch(
 @cache
 def _pyformat(statement: TextClause) -> str:
     return str(statement.compile(dialect=psycopg_dialect()))  # type: ignore[no-untyped-call]
+
+
+def run(connection: Connection, statement: TextClause, values: Mapping[str, object]) -> None:
+    """A statement that gives nothing; within `together` it waits for no answer."""
+    driver(connection).execute(_pyformat(statement), values)
+
+
+@contextmanager
+def together(connection: Connection, wanted: bool = True) -> Iterator[None]:
+    """What is said within by `run`, and the first `fetch`, goes to the server in one trip, and BEGIN before it.
+
+    Nothing else may be said within: neither by SQLAlchemy nor by `copy`. `wanted` False: as without it.
+    """
+    with driver(connection).pipeline() if wanted else nullcontext():
+        yield
 
 
 def array(numbers: Iterable[int]) -> str:

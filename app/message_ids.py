@@ -20,6 +20,10 @@ _PREFIX: Final = "msg_"
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _VALUES: Final = {digit: value for value, digit in enumerate(_DIGITS)}
 _LENGTH: Final = 11  # digits of base 62 that hold 64 bits
+_PAIRS: Final = [high + low for high in _DIGITS for low in _DIGITS]
+_TWO: Final = 62**2
+_FOUR: Final = 62**4
+_SIX: Final = 62**6
 _WHOLE: Final = 1 << 64
 # An odd factor turns each number into another one, and back: ids that follow each other do not look it.
 _FACTOR: Final = 0x9E3779B97F4A7C15
@@ -53,11 +57,14 @@ def first_of_day(at: datetime) -> int:
 
 def to_public(message_id: int) -> str:
     """The id as programs know it: "msg_" and eleven letters and digits that say nothing."""
-    number, digits = message_id * _FACTOR % _WHOLE, []
-    for _ in range(_LENGTH):
-        number, value = divmod(number, len(_DIGITS))
-        digits.append(_DIGITS[value])
-    return _PREFIX + "".join(reversed(digits))
+    # Two digits at a time, and the lower six by themselves: in a fourth of the time that eleven long divisions take.
+    number = message_id * _FACTOR & _WHOLE - 1
+    high = number // _SIX
+    low = number - high * _SIX
+    return (
+        f"{_PREFIX}{_DIGITS[high // _FOUR]}{_PAIRS[high // _TWO % _TWO]}{_PAIRS[high % _TWO]}"
+        f"{_PAIRS[low // _FOUR]}{_PAIRS[low // _TWO % _TWO]}{_PAIRS[low % _TWO]}"
+    )
 
 
 def from_public(written: str) -> int | None:

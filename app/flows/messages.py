@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from app.db import together
 from app.errors import Conflict, Fault, Invalid, NotFound
 from app.flows.read_messages import Asked, NewMessage
 from app.flows.read_messages import read as read_asked
@@ -88,23 +89,35 @@ def accept(conn: Connection, organisation_id: int, user_id: int, messages: Seque
 
     Raises Invalid naming every field that is wrong: "0.to", "17.template".
     """
-    now, numbers = message.take_numbers(conn, len(messages))
-    asked = read_asked(conn, organisation_id, messages, now)
-    streams = stream.find_or_open(conn, organisation_id, user_id, {each.kind for each in asked}, OWN_CONTENT)
-    domains = lead.number_domains(conn, {each.domain for each in asked})
+    known, asked = read_asked(conn, organisation_id, messages)
+    streams, domains, now = dict(known.streams), dict(known.domains), known.now
+    if kinds := {each.kind for each in asked} - streams.keys():
+        streams |= stream.find_or_open(conn, organisation_id, user_id, kinds, OWN_CONTENT)
+    if names := {each.domain for each in asked} - domains.keys():
+        domains |= lead.number_domains(conn, names)
+    at_once = id_of(now, 0)
     rows = [
-        _row(each, number, organisation_id, streams[each.kind], domains[each.domain], now)
-        for each, number in zip(asked, numbers, strict=True)
+        _row(each, number, organisation_id, streams[each.kind], domains[each.domain], now, at_once)
+        for each, number in zip(asked, known.numbers, strict=True)
     ]
     ids, new = _without_repeats(conn, organisation_id, asked, rows)
-    if new:
-        message.append(conn, new)
-    return Accepted([to_public(each) for each in ids], due_now=_queue(conn, new, now))
+    due_now = bool(new) and _keep(conn, new, now)
+    return Accepted([to_public(each) for each in ids], due_now)
 
 
-def _row(asked: Asked, number: int, organisation_id: int, campaign_id: int, domain_id: int, now: datetime) -> Row:
-    due_at = now if asked.send_at is None else max(asked.send_at, now)
-    message_id = id_of(due_at, number)
+def _keep(conn: Connection, rows: Sequence[Row], now: datetime) -> bool:
+    """Store and queue them; whether any of them is due now."""
+    with together(conn, len(rows) <= message.FEW):
+        message.append(conn, rows)
+        return _queue(conn, rows, now)
+
+
+def _row(
+    asked: Asked, number: int, organisation_id: int, campaign_id: int, domain_id: int, now: datetime, at_once: int
+) -> Row:
+    due_at, message_id = now, at_once | number
+    if asked.send_at is not None and asked.send_at > now:
+        due_at, message_id = asked.send_at, id_of(asked.send_at, number)
     return Row(message_id, due_at, organisation_id, campaign_id, domain_id, asked.email, asked.data, asked.metadata)
 
 

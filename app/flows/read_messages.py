@@ -11,9 +11,10 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection
 
 from app.addresses import match_plain, read_address
+from app.db import together
 from app.errors import Fault, Invalid
 from app.models import message, stream
-from app.models.stream import OWN, Kind
+from app.models.stream import OWN, Kind, Known, Wanted
 from app.models.template import LONGEST_BODY, LONGEST_SUBJECT
 
 AHEAD: Final = timedelta(days=366)  # that a message may wait
@@ -61,66 +62,98 @@ class Asked(NamedTuple):
     digest: str
 
 
-def read(conn: Connection, organisation_id: int, asked: Sequence[NewMessage], now: datetime) -> list[Asked]:
-    """Check messages, in order. Raises Invalid naming every field that is wrong: "0.to", "17.template"."""
+class Place(NamedTuple):
+    """An address that may get mail, and its domain; or what is wrong with it."""
+
+    email: str
+    domain: str
+    faults: Sequence[str] = ()
+
+
+def read(conn: Connection, organisation_id: int, asked: Sequence[NewMessage]) -> tuple[Known, list[Asked]]:
+    """Check messages, in order; and what is known of what they name.
+
+    Raises Invalid naming every field that is wrong: "0.to", "17.template".
+    """
     if not asked:
         raise Invalid.one("", "There is no message.")
     if len(asked) > MOST:
         raise Invalid.one("", f"These are {len(asked):,} messages; {MOST:,} is the most at once.")
-    names = {each.template for each in asked if each.template is not None}
-    templates = stream.find_templates(conn, organisation_id, names) if names else {}
-    reader = _Reader(templates, stream.find_senders(conn, organisation_id), now + AHEAD)
-    found = [reader.read(place, each) for place, each in enumerate(asked)]
+    places = [_read_place(each.to) for each in asked]
+    wanted = Wanted(
+        count=len(asked),
+        templates={each.template for each in asked if each.template is not None},
+        addresses={each.sender.strip().lower() for each in asked if each.sender is not None},
+        domains={each.domain for each in places if each.domain},
+    )
+    with together(conn):
+        known = stream.look_up(conn, organisation_id, wanted)
+    reader = _Reader(known)
+    found = [reader.read(number, each, place) for number, (each, place) in enumerate(zip(asked, places, strict=True))]
     if reader.faults:
         raise Invalid(reader.faults[:MOST_FAULTS])
-    return [each for each in found if each is not None]
+    return known, [each for each in found if each is not None]
+
+
+def _read_place(written: str) -> Place:
+    if written.isascii() and (plain := match_plain(written.lower())):
+        return Place(plain[0], plain[1])
+    try:
+        return Place(*read_address(written))
+    except Invalid as error:
+        return Place("", "", [fault.message for fault in error.faults])
 
 
 class _Reader:
-    def __init__(
-        self, templates: Mapping[str, stream.Template], senders: Sequence[tuple[int, str]], latest: datetime
-    ) -> None:
-        self.templates = templates
-        self.by_address = {address: sender_id for sender_id, address in reversed(senders)}  # the oldest of namesakes
-        self.only = senders[0][0] if len(senders) == 1 else None
-        self.latest = latest
+    def __init__(self, known: Known) -> None:
+        self.known = known
+        self.latest = known.now + AHEAD
+        self.kinds: dict[tuple[str, str | None], Kind] = {}  # of a template and a sender, as they were written
         self.faults: list[Fault] = []
 
-    def read(self, place: int, asked: NewMessage) -> Asked | None:
+    def read(self, place: int, asked: NewMessage, to: Place) -> Asked | None:
         before = len(self.faults)
-        email, domain = self._address(place, asked.to)
-        template_id, usual = self._content(place, asked)
-        sender_id = self._sender(place, asked.sender, usual)
-        self._time(place, asked.send_at)
-        if template_id == OWN:
+        if to.faults:
+            self.faults += [Fault(f"{place}.to", message) for message in to.faults]
+        kind = self._kind(place, asked)
+        if asked.send_at is not None:
+            self._time(place, asked.send_at)
+        if kind.template_id == OWN:
             own = {"subject": asked.subject, "html": asked.html or "", "text": asked.text or ""}
             data = self._json(place, "html", own, 4 * LONGEST_BODY)
         else:
             data = self._json(place, "data", asked.data, LARGEST_DATA)
         metadata = None if not asked.metadata else self._metadata(place, asked.metadata)
-        key, digest = self._key(place, asked, data, metadata)
+        key, digest = (None, "") if asked.idempotency_key is None else self._key(place, asked, data, metadata)
         if len(self.faults) > before:
             return None
-        return Asked(email, domain, Kind(template_id, sender_id), asked.send_at, data, metadata, key, digest)
+        return Asked(to.email, to.domain, kind, asked.send_at, data, metadata, key, digest)
+
+    def _kind(self, place: int, asked: NewMessage) -> Kind:
+        """Its template, OWN for none, and its sender. Of a thousand messages nearly all have the same."""
+        if asked.template is None or asked.subject is not None or asked.html is not None or asked.text is not None:
+            return self._find_kind(place, asked)
+        found = self.kinds.get((asked.template, asked.sender))
+        if found is None:
+            before = len(self.faults)
+            found = self._find_kind(place, asked)
+            if len(self.faults) == before:
+                self.kinds[asked.template, asked.sender] = found
+        return found
+
+    def _find_kind(self, place: int, asked: NewMessage) -> Kind:
+        template_id, usual = self._content(place, asked)
+        return Kind(template_id, self._sender(place, asked.sender, usual))
 
     def _fault(self, place: int, name: str, message: str) -> None:
         self.faults.append(Fault(f"{place}.{name}", message))
-
-    def _address(self, place: int, written: str) -> tuple[str, str]:
-        if written.isascii() and (plain := match_plain(written.lower())):
-            return plain[0], plain[1]
-        try:
-            return read_address(written)
-        except Invalid as error:
-            self.faults += [Fault(f"{place}.to", fault.message) for fault in error.faults]
-            return "", ""
 
     def _content(self, place: int, asked: NewMessage) -> tuple[int, int | None]:
         """The template, OWN for none, and the sender that it usually has."""
         if asked.template is not None:
             if asked.subject is not None or asked.html is not None or asked.text is not None:
                 self._fault(place, "template", "A message has a template, or its own subject and body: not both.")
-            found = self.templates.get(asked.template.lower())
+            found = self.known.templates.get(asked.template.lower())
             if found is None:
                 self._fault(place, "template", f"There is no template named {asked.template[:80]!r}.")
                 return OWN, None
@@ -143,18 +176,16 @@ class _Reader:
 
     def _sender(self, place: int, written: str | None, usual: int | None) -> int:
         if written is None:
-            found = usual or self.only
+            found = usual or self.known.only_sender
             if found is None:
                 self._fault(place, "sender", "Say which sender it is from: its address.")
         else:
-            found = self.by_address.get(written.strip().lower())
+            found = self.known.senders.get(written.strip().lower())
             if found is None:
                 self._fault(place, "sender", f"There is no sender with the address {written[:80]!r}.")
         return found or 0
 
-    def _time(self, place: int, send_at: datetime | None) -> None:
-        if send_at is None:
-            return
+    def _time(self, place: int, send_at: datetime) -> None:
         if send_at.tzinfo is None:
             self._fault(place, "send_at", "Say the time zone: 2026-03-01T09:00:00Z, or with +01:00 at its end.")
         elif send_at > self.latest:
@@ -179,8 +210,7 @@ class _Reader:
 
     def _key(self, place: int, asked: NewMessage, data: bytes, metadata: bytes | None) -> tuple[str | None, str]:
         """Digests of the key, and of all else that a program gave: both 16 bytes in hexadecimal."""
-        if asked.idempotency_key is None:
-            return None, ""
+        assert asked.idempotency_key is not None
         if not 0 < len(asked.idempotency_key) <= LONGEST_KEY:
             self._fault(place, "idempotency_key", f"A key has 1 to {LONGEST_KEY} characters.")
             return None, ""

@@ -6,7 +6,7 @@ into ranges of the messages' stream, and from there on a message goes the way of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import repeat
@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from app.db import Statements, array, copy, fetch
+from app.db import Statements, array, copy, fetch, run
 from app.message_ids import LONGEST_ID
 from app.models.campaign import Sending
 from app.models.outbox import PageLead
@@ -27,15 +27,10 @@ SLIPS: Final = "message_due (due_at, first_id, campaign_id, size, message_ids)"
 MOST: Final = 500_000  # messages that are cut in one transaction
 RANGE: Final = 5_000  # messages in a range
 OWN_RANGE: Final = 500  # of those that bring their own content: 2 MB each at the most
+FEW: Final = 16  # messages that are stored by a statement: COPY takes two trips more than it, and less for each
+BLOCK: Final = 128  # messages that the server is given at a time: it stores them while the next ones are written
 _ID: Final = itemgetter(0)
 _SKIPS: Final = {"-": None, "s": "suppressed"}
-
-
-class Numbers(NamedTuple):
-    """So many numbers for ids, and the database's time."""
-
-    now: datetime
-    numbers: list[int]
 
 
 class Row(NamedTuple):
@@ -115,29 +110,46 @@ class Source:
 # -- Accepting ---------------------------------------------------------------------------------------------------------
 
 
-def take_numbers(conn: Connection, count: int) -> Numbers:
-    """Numbers that no other message has; they may be lost again."""
-    row = conn.execute(SQL.take_numbers, {"count": count}).one()
-    return Numbers(row.now, list(row.numbers))
+def append(conn: Connection, rows: Sequence[Row]) -> None:
+    """Add messages to the store. Addresses are what `read_address` gave. FEW may be added within `together`."""
+    if len(rows) <= FEW:
+        run(conn, SQL.append_few, _columns(rows))
+    else:
+        copy(conn, TARGET, map(_lines, (rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK))))
 
 
-def append(conn: Connection, rows: Iterable[Row]) -> None:
-    """Add messages to the store, by COPY. Addresses are what `read_address` gave."""
-    lines = [
-        b"%d\t%b\t%d\t%d\t%d\t%b\t%b\t%b\n"
-        % (
-            row.id,
-            row.due_at.isoformat().encode(),
-            row.organisation_id,
-            row.campaign_id,
-            row.domain_id,
-            _escaped(row.email.encode()),
-            _escaped(row.data),
-            b"\\N" if row.metadata is None else _escaped(row.metadata),
-        )
-        for row in rows
-    ]
-    copy(conn, TARGET, [b"".join(lines)])
+def _columns(rows: Sequence[Row]) -> dict[str, object]:
+    return {
+        "ids": array(row.id for row in rows),
+        "due_at": [row.due_at for row in rows],
+        "organisation_ids": array(row.organisation_id for row in rows),
+        "campaign_ids": array(row.campaign_id for row in rows),
+        "domain_ids": array(row.domain_id for row in rows),
+        "emails": [row.email for row in rows],
+        "data": [row.data.decode() for row in rows],
+        "metadata": [row.metadata and row.metadata.decode() for row in rows],
+    }
+
+
+def _lines(rows: Sequence[Row]) -> bytes:
+    """Rows as COPY reads them."""
+    times = {row.due_at: row.due_at.isoformat().encode() for row in rows}
+    return b"".join(
+        [
+            b"%d\t%b\t%d\t%d\t%d\t%b\t%b\t%b\n"
+            % (
+                row.id,
+                times[row.due_at],
+                row.organisation_id,
+                row.campaign_id,
+                row.domain_id,
+                _escaped(row.email.encode()),
+                _escaped(row.data),
+                b"\\N" if row.metadata is None else _escaped(row.metadata),
+            )
+            for row in rows
+        ]
+    )
 
 
 def _escaped(written: bytes) -> bytes:
@@ -146,7 +158,12 @@ def _escaped(written: bytes) -> bytes:
 
 
 def wait(conn: Connection, slips: Sequence[Slip]) -> None:
-    """Let messages wait for their time."""
+    """Let messages wait for their time. FEW slips may be kept within `together`."""
+    if len(slips) <= FEW:
+        for slip in slips:
+            values = {"due_at": slip.due_at, "campaign_id": slip.campaign_id, "message_ids": array(slip.message_ids)}
+            run(conn, SQL.wait, values)
+        return
     lines = [
         f"{slip.due_at.isoformat()}\t{slip.message_ids[0]}\t{slip.campaign_id}\t{len(slip.message_ids)}"
         f"\t{array(slip.message_ids)}\n"

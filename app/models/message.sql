@@ -1,7 +1,18 @@
 -- Messages: a store that is only added to (`message`), and what of it waits for its time (`message_due`).
 
--- name: take_numbers
-SELECT now() AS now, ARRAY(SELECT nextval('message_number') FROM generate_series(1, :count)) AS numbers
+-- name: append_few
+INSERT INTO message (id, due_at, organisation_id, campaign_id, domain_id, email, data, metadata)
+SELECT id, due_at, organisation_id, campaign_id, domain_id, email, CAST(data AS json), CAST(metadata AS json)
+  FROM unnest(
+           CAST(:ids AS bigint[]), CAST(:due_at AS timestamptz[]), CAST(:organisation_ids AS integer[]),
+           CAST(:campaign_ids AS integer[]), CAST(:domain_ids AS integer[]), CAST(:emails AS text[]),
+           CAST(:data AS text[]), CAST(:metadata AS text[])
+       ) AS new (id, due_at, organisation_id, campaign_id, domain_id, email, data, metadata)
+
+-- name: wait
+INSERT INTO message_due (due_at, first_id, campaign_id, size, message_ids)
+SELECT :due_at, message_ids[1], :campaign_id, cardinality(message_ids), message_ids
+  FROM (SELECT CAST(:message_ids AS bigint[]) AS message_ids) AS given
 
 -- name: cut_now
 INSERT INTO outbox (campaign_id, message, run, due_at, size, first_lead, last_lead, lead_ids)

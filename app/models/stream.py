@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection
 
-from app.db import Statements, array
+from app.db import Statements, array, fetch
 from app.errors import NotFound
 
 SQL = Statements("stream")
@@ -30,6 +30,33 @@ class Template:
 
     id: int
     sender_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What messages name: `count` of them, templates, senders' addresses in small letters, domains of who gets them."""
+
+    count: int
+    templates: Collection[str]
+    addresses: Collection[str]
+    domains: Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What there is of it, and the database's time. Names, addresses and domains are in small letters.
+
+    `numbers` are no other message's; they may be lost again. Of senders that share an address it is the oldest.
+    `only_sender`: of who has one alone. `streams` are those of the templates, and of messages without one.
+    """
+
+    now: datetime
+    numbers: list[int]
+    templates: Mapping[str, Template]
+    senders: Mapping[str, int]
+    only_sender: int | None
+    streams: Mapping[Kind, int]
+    domains: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +98,21 @@ def count_quarantined(conn: Connection, campaign_id: int) -> int:
     return int(conn.execute(SQL.count_quarantined, {"campaign_id": campaign_id}).scalar_one())
 
 
-def find_templates(conn: Connection, organisation_id: int, names: Collection[str]) -> dict[str, Template]:
-    """name in small letters -> template, of those that there are."""
-    values = {"organisation_id": organisation_id, "names": sorted({name.lower() for name in names})}
-    return {row.name: Template(row.id, row.sender_id) for row in conn.execute(SQL.find_templates, values)}
-
-
-def find_senders(conn: Connection, organisation_id: int) -> list[tuple[int, str]]:
-    """(sender, address in small letters) of all of them, the oldest first."""
-    return [(row.id, row.address) for row in conn.execute(SQL.find_senders, {"organisation_id": organisation_id})]
+def look_up(conn: Connection, organisation_id: int, wanted: Wanted) -> Known:
+    """What is known for messages that are asked for, as it is now; and so many numbers for their ids."""
+    values: dict[str, object] = {"organisation_id": organisation_id, "count": wanted.count}
+    values |= {"names": sorted({name.lower() for name in wanted.templates})}
+    values |= {"addresses": sorted(wanted.addresses), "domains": sorted(wanted.domains)}
+    ((now, numbers, templates, senders, only_sender, streams, domains),) = fetch(conn, SQL.look_up, values)
+    return Known(
+        now,
+        numbers,
+        {name: Template(template_id, sender_id) for name, template_id, sender_id in templates or ()},
+        dict(senders or ()),
+        only_sender,
+        {Kind(template_id, sender_id): campaign_id for template_id, sender_id, campaign_id in streams or ()},
+        dict(domains or ()),
+    )
 
 
 def find_or_open(
