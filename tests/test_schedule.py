@@ -146,6 +146,13 @@ def test_zones_whose_time_has_passed_go_at_once_or_on_the_next_day(
     else:
         assert abs((early - now).total_seconds()) < 5
         assert late == utc
+    # moved by an hour by each lead's clock, the same zones have passed it, and do what was chosen at first
+    steer.pause(runtime, built.organisation_id, built.campaign_id)
+    hour = timedelta(hours=1)
+    schedule.move_rest(runtime, built.organisation_id, built.campaign_id, local + hour, own=True)
+    early, late = sorted(row.due_at for row in rows(runtime, built) if row.state == "ready")
+    assert late == (tokyo if days else utc) + hour
+    assert days == 0 or early == utc + hour
 
 
 def test_nothing_goes_outside_its_window_and_what_is_left_goes_in_the_next(

@@ -212,19 +212,14 @@ def _set_parts(conn: Connection, standing: Standing, begins: datetime, deliver_b
     before = schedule.find_parts(conn, standing.campaign_id)
     parts = before or [Part(number, standing.schedule.zone, standing.now) for number in range(standing.parts)]
 
-    def at(local: datetime, zone: str) -> datetime:
-        return moment(local, zone) if own else local
+    past = standing.schedule.own.past if standing.schedule.own else "now"  # as was chosen at first
+    clock = OwnClock(begins, deliver_by, past) if own else None
 
-    changed = [
-        replace(
-            each,
-            begins_at=at(begins, each.zone),
-            deliver_by=at(deliver_by, each.zone) if deliver_by else None,
-            tested=each.tested and not deliver_by,
-        )
-        for each in parts
-    ]
-    clock = OwnClock(begins, deliver_by, "now") if own else None
+    def moved(part: Part) -> Part:
+        since, until = begin_of(clock, part.zone, standing.now) if clock else (begins, deliver_by)
+        return replace(part, begins_at=since, deliver_by=until, tested=part.tested and not until)
+
+    changed = [moved(each) for each in parts]
     told = replace(standing.schedule, own=clock, deliver_by=None if own else deliver_by)
     schedule.set_parts(conn, standing.campaign_id, changed)
     schedule.set_schedule(conn, standing.campaign_id, standing.start_at, told)
