@@ -65,7 +65,7 @@ CONSEQUENCES: Final = (
         "late_twice",
         "A replay counts nothing as late that was read before",
         INGEST,
-        (("            elif not post.again:\n", "            else:\n"),),
+        (("        elif not post.again:\n", "        else:\n"),),
         ("tests/test_replay.py::test_reading_anew_changes_no_figure",),
     ),
     Mutation(

@@ -39,8 +39,22 @@ WAY_BACK: Final = (
         "silence_of_mail_means_something",
         "Where only bounces are told of, a lead of whom nothing comes is not sent to again",
         "app/flows/ingest.py",
-        (("for hit in hits if hit.told.meaning.first), default=None)", "for hit in hits), default=None)"),),
+        (("for hit in first), default=None)", "for hit in hits), default=None)"),),
         (f"{RETURNS}::test_a_report_settles_what_was_unknown_and_silence_settles_nothing",),
+    ),
+    Mutation(
+        "mails_minute_in_its_key",
+        "A bounce report taken twice, by two people at two times, counts once",
+        "app/flows/ingest.py",
+        (("pool.provider in WEBHOOKS else", "pool.provider else"),),
+        (f"{RETURNS}::test_a_report_counts_once_however_often_it_comes",),
+    ),
+    Mutation(
+        "keys_change_amid_a_day",
+        "An event that was taken before an upgrade is known after it, though keys are written otherwise by then",
+        "app/flows/ingest.py",
+        (("minute if day >= timed else None", "minute"),),
+        ("tests/test_webhooks.py::test_keys_of_one_minute_lie_together_and_days_begun_the_old_way_end_so",),
     ),
     Mutation(
         "a_liars_clock_is_believed",
