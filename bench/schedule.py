@@ -1,11 +1,12 @@
 """Messages that wait for their time: finding what is due among millions, cutting it into ranges, fetching it.
 
 A store of `--messages` for the coming day, of which `--due` are due, accepted `--slip` at a time (1: each for itself,
-which is the worst case: as many rows wait as messages). find_seconds is the middle of nine: how much is due;
-cut_seconds is all of `range_messages.cut_due`, as the clock calls it. Then two processes claim the ranges and load each
-page's addresses and data, as idle workers do before they compose: fetched_rows_per_s is rows by the time from the
-first claim to the last page. The rival, `job_table`, is a table with a row and a state for each, and an index over
-state and time: what is due is counted, set to "queued" 5,000 at a commit, and taken 1,000 at a time with SKIP LOCKED.
+which is the worst case: as many rows wait as messages), at moments of the day before their time that are all as likely.
+find_seconds is the middle of nine: how much is due; cut_seconds is all of `range_messages.cut_due`, as the clock calls
+it. Then two processes claim the ranges and load each page's addresses and data, as idle workers do before they compose:
+fetched_rows_per_s is rows by the time from the first claim to the last page. The rival, `job_table`, is a table with a
+row and a state for each, and an index over state and time: what is due is counted, set to "queued" 5,000 at a commit,
+and taken 1,000 at a time with SKIP LOCKED.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def _ours(house: Server, runtime: Runtime, due: int) -> Figures:
 def _find(runtime: Runtime, due: int) -> float:
     with runtime.db.begin() as conn, Watch() as watch:
         found = message.find_due(conn)
-    assert found.messages == due, f"{found.messages} messages are due, not {due}."
+    messages = sum(each.messages for each in found)
+    assert messages == due, f"{messages} messages are due, not {due}."
     return watch.seconds
 
 

@@ -40,12 +40,24 @@ SELECT floor(extract(epoch FROM due_at - timestamptz '2020-01-01Z') / 60)::bigin
   FROM timed
  ORDER BY n
 """
+# On the shelves that `app/shelves.py` gives to what was accepted at some moment of the day before its time, each as
+# likely as the other: a quarter of it within the last six hours.
 WAIT = """
-INSERT INTO message_due (due_at, first_id, campaign_id, size, message_ids)
-SELECT due_at, min(id), %(campaign_id)s, count(*), array_agg(id ORDER BY id)
-  FROM message
- GROUP BY due_at, (id & 17179869183) / %(slip)s
- ORDER BY hashint8(min(id))
+WITH slip AS (
+    SELECT due_at, min(id) AS first_id, count(*) AS size, array_agg(id ORDER BY id) AS ids,
+           extract(epoch FROM due_at - timestamptz '2020-01-01Z') / 60 AS minute
+      FROM message
+     GROUP BY due_at, (id & 17179869183) / %(slip)s
+), placed AS (
+    SELECT *, CASE WHEN (hashint8(first_id) & 1023) < 256 THEN 0 ELSE 1 END AS level
+      FROM slip
+)
+INSERT INTO message_due (due_at, first_id, campaign_id, size, shelf, message_ids)
+SELECT due_at, first_id, %(campaign_id)s, size, floor(minute / width)::integer * width * 4 + level,
+       CASE WHEN size > 1 THEN ids END
+  FROM placed
+ CROSS JOIN LATERAL (SELECT (ARRAY[15, 120])[level + 1] AS width) AS each
+ ORDER BY hashint8(first_id + 1)
 """
 
 
@@ -78,7 +90,11 @@ def _of_message(content: str) -> str:
 
 
 def fill(conn: Connection, opened: Open, number: int, due: int, slip: int) -> None:
-    """A store of `number` messages, of which `due` are due; they were accepted `slip` at a time. Commits."""
+    """A store of `number` messages, of which `due` are due; they were accepted `slip` at a time. Commits.
+
+    Each was accepted at some moment of the 24 hours before its time: a quarter lies on narrow shelves, the rest on
+    wide ones.
+    """
     values = {
         "messages": number,
         "due": due,

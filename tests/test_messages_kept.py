@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
@@ -14,6 +15,7 @@ from app.runtime import Runtime
 from tests.peers import Peer
 from tests.sending_world import hand_over, lose_the_lease
 from tests.test_messages import ask, build, go, own, read, taken
+from tests.waiting import make_due
 from tests.world import World
 
 
@@ -63,10 +65,7 @@ def test_families_of_ranges_that_agree_with_the_record_are_dropped_when_they_are
 def test_no_day_is_dropped_of_which_a_message_still_waits(runtime: Runtime, peer: Peer) -> None:
     built = build(runtime, peer)
     ask(runtime, built, own("ann"))
-    with runtime.db.begin() as conn:
-        conn.execute(
-            text(f"UPDATE message_due SET first_id = first_id - {back(41)}, due_at = due_at - interval '41 days'")
-        )
+    make_due(runtime, ago=timedelta(days=41), lower_ids=back(41))
     add_old(runtime, 40)
     keep_messages.tidy(runtime)
     assert left(runtime)[2] == 2

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Final
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from app.errors import Invalid
 from app.flows import reconcile
@@ -43,7 +44,7 @@ def compare(runtime: Runtime, *, age: float = AGE) -> int:
 
 
 def tidy(runtime: Runtime) -> int:
-    """Drop what is older than is kept; how many ranges, days of messages and keys together."""
+    """Drop what is older than is kept; how many ranges, days of messages, keys and shelves together."""
     with runtime.db.begin() as conn:
         retention = message_ledger.find_retention(conn)
     total, dropped = 0, 1
@@ -57,7 +58,26 @@ def tidy(runtime: Runtime) -> int:
             dropped = message_ledger.drop_keys(conn, retention.key_days, KEYS)
         total += dropped
     with runtime.db.begin() as conn:
-        return total + message_ledger.drop_messages(conn, retention.days)
+        total += message_ledger.drop_messages(conn, retention.days)
+    return total + _drop_shelves(runtime)
+
+
+def _drop_shelves(runtime: Runtime) -> int:
+    """Drop shelves of what waits that are over and empty: each look for what is due opens all that were not dropped."""
+    with runtime.db.begin() as conn:
+        over = message_ledger.find_shelves_over(conn)
+    try:
+        for dropped, shelf in enumerate(over):
+            if runtime.stopping.is_set():
+                return dropped
+            with runtime.db.begin() as conn:
+                message_ledger.drop_shelf(conn, shelf)
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != message_ledger.LOCKED:
+            raise
+        log.info("shelves are dropped later: somebody is at them")
+        return 0
+    return len(over)
 
 
 def read_retention(runtime: Runtime) -> Retention:

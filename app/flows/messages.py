@@ -157,7 +157,7 @@ def _queue(conn: Connection, rows: Sequence[Row], now: datetime) -> bool:
         else:
             slips.append(Slip(due_at, campaign_id, message_ids))
     if slips:
-        message.wait(conn, slips)
+        message.wait(conn, slips, now)
     return any(due_at <= now for _, due_at in together)
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from app.models import message
+from app.models.message import Due
 from app.runtime import Runtime
 
 
 def cut_due(runtime: Runtime) -> int:
     """Cut everything that is due now, and ring; how many messages. Any number of processes may do it at once."""
-    cut, done = 0, False
-    while not done and not runtime.stopping.is_set():
+    with runtime.db.each() as conn:
+        due = message.find_due(conn)
+    return sum(_cut(runtime, each) for each in due)
+
+
+def _cut(runtime: Runtime, due: Due) -> int:
+    """What is due of one shelf, up to MOST messages in a transaction."""
+    slips = max(1, due.slips * message.MOST // max(due.messages, message.MOST))
+    cut = 0
+    for _ in range(0, due.slips, slips):
+        if runtime.stopping.is_set():
+            break
         with runtime.db.begin() as conn:
-            due = message.find_due(conn)
-            if not due.slips:
-                break
-            slips = max(1, due.slips * message.MOST // max(due.messages, message.MOST))
-            taken = message.cut(conn, slips)
+            taken = message.cut(conn, due.shelf, slips)
+        if not taken:
+            break  # others have it, or had it
         cut += taken
-        done = slips >= due.slips or not taken
-        if taken:
-            runtime.ring("send", runtime.settings.worker_threads)
+        runtime.ring("send", runtime.settings.worker_threads)
     return cut

@@ -18,18 +18,21 @@ from sqlalchemy import Connection
 
 from app.db import Statements, array, copy, fetch, run
 from app.message_ids import LONGEST_ID
+from app.models import campaign
 from app.models.campaign import Sending
 from app.models.outbox import PageLead
+from app.shelves import last_of, shelf_of, shelves_of
 
 SQL = Statements("message")
 TARGET: Final = "message (id, due_at, organisation_id, campaign_id, domain_id, email, data, metadata)"
-SLIPS: Final = "message_due (due_at, first_id, campaign_id, size, message_ids)"
+SLIPS: Final = "message_due (due_at, first_id, campaign_id, size, shelf, message_ids)"
 MOST: Final = 500_000  # messages that are cut in one transaction
 RANGE: Final = 5_000  # messages in a range
 OWN_RANGE: Final = 500  # of those that bring their own content: 2 MB each at the most
 FEW: Final = 16  # messages that are stored by a statement: COPY takes two trips more than it, and less for each
 BLOCK: Final = 128  # messages that the server is given at a time: it stores them while the next ones are written
 _ID: Final = itemgetter(0)
+NULL: Final = "\\N"  # as COPY reads it
 _SKIPS: Final = {"-": None, "s": "suppressed"}
 
 
@@ -55,8 +58,9 @@ class Slip(NamedTuple):
 
 
 class Due(NamedTuple):
-    """What is due, as far as one go may take it."""
+    """What is due of a shelf (app/shelves.py)."""
 
+    shelf: int
     slips: int
     messages: int
 
@@ -157,16 +161,21 @@ def _escaped(written: bytes) -> bytes:
     return written.replace(b"\\", b"\\\\")
 
 
-def wait(conn: Connection, slips: Sequence[Slip]) -> None:
-    """Let messages wait for their time. FEW slips may be kept within `together`."""
+def wait(conn: Connection, slips: Sequence[Slip], now: datetime) -> None:
+    """Let messages wait for their time, accepted now. FEW slips may be kept within `together`."""
     if len(slips) <= FEW:
         for slip in slips:
-            values = {"due_at": slip.due_at, "campaign_id": slip.campaign_id, "message_ids": array(slip.message_ids)}
+            values = {
+                "due_at": slip.due_at,
+                "campaign_id": slip.campaign_id,
+                "shelf": shelf_of(slip.due_at, now),
+                "message_ids": array(slip.message_ids),
+            }
             run(conn, SQL.wait, values)
         return
     lines = [
         f"{slip.due_at.isoformat()}\t{slip.message_ids[0]}\t{slip.campaign_id}\t{len(slip.message_ids)}"
-        f"\t{array(slip.message_ids)}\n"
+        f"\t{shelf_of(slip.due_at, now)}\t{array(slip.message_ids) if len(slip.message_ids) > 1 else NULL}\n"
         for slip in slips
     ]
     copy(conn, SLIPS, ["".join(lines)])
@@ -199,18 +208,20 @@ def add_keys(conn: Connection, organisation_id: int, keys: Mapping[str, tuple[st
 # -- Cutting -----------------------------------------------------------------------------------------------------------
 
 
-def find_due(conn: Connection, most: int = MOST) -> Due:
-    """How much is due, in up to `most` slips."""
-    return Due(*conn.execute(SQL.find_due, {"most": most}).one())
+def find_due(conn: Connection) -> list[Due]:
+    """How much is due on each shelf that something is due on, those of the earliest times first."""
+    values = {"last": last_of(campaign.now(conn))}
+    return [Due(*row) for row in fetch(conn, SQL.find_due, values, prepare=False)]
 
 
-def cut(conn: Connection, slips: int, size: int = RANGE) -> int:
-    """Cut the oldest due slips, up to so many, into ranges of at most `size`; the number of messages.
+def cut(conn: Connection, shelf: int, slips: int, size: int = RANGE) -> int:
+    """Cut the oldest due slips of a shelf, up to so many, into ranges of at most `size`; the number of messages.
 
     Any number of processes may do it at once: each takes what no other has.
     """
-    values = {"slips": slips, "size": size, "own_size": min(size, OWN_RANGE)}
-    return int(conn.execute(SQL.cut, values).scalar_one())
+    values = {"shelf": shelf, "slips": slips, "size": size, "own_size": min(size, OWN_RANGE)}
+    [(messages,)] = fetch(conn, SQL.cut, values, prepare=False)
+    return int(messages)
 
 
 # -- Sending -----------------------------------------------------------------------------------------------------------
@@ -290,8 +301,9 @@ def find_waiting(conn: Connection, stored: Sequence[Stored]) -> set[int]:
         "message_ids": [each.id for each in stored],
         "campaign_ids": [each.campaign_id for each in stored],
         "due_at": [each.due_at for each in stored],
+        "shelves": array({shelf for each in stored for shelf in shelves_of(each.due_at)}),
     }
-    return set(conn.execute(SQL.find_waiting, values).scalars()) if stored else set()
+    return {row[0] for row in fetch(conn, SQL.find_waiting, values, prepare=False)} if stored else set()
 
 
 def find_events(conn: Connection, stored: Sequence[Stored]) -> dict[int, list[MessageEvent]]:
@@ -354,10 +366,14 @@ def _asked(asked: Sequence[tuple[int, int]]) -> dict[str, object]:
 
 def take_out(conn: Connection, stored: Stored) -> bool:
     """Let a message wait no longer; False where it was cut into a range, or taken out, already."""
-    values = {"due_at": stored.due_at, "campaign_id": stored.campaign_id, "message_id": stored.id}
-    if conn.execute(SQL.leave_slip, values).first() is not None:
-        return True
-    return conn.execute(SQL.end_slip, values).first() is not None
+    values = {
+        "shelves": array(shelves_of(stored.due_at)),
+        "due_at": stored.due_at,
+        "campaign_id": stored.campaign_id,
+        "message_id": stored.id,
+    }
+    left_a_slip = fetch(conn, SQL.leave_slip, values, prepare=False)
+    return bool(left_a_slip or fetch(conn, SQL.end_slip, values, prepare=False))
 
 
 def find_source(conn: Connection, organisation_id: int, message_id: int) -> Source:

@@ -10,8 +10,9 @@ SELECT id, due_at, organisation_id, campaign_id, domain_id, email, CAST(data AS 
        ) AS new (id, due_at, organisation_id, campaign_id, domain_id, email, data, metadata)
 
 -- name: wait
-INSERT INTO message_due (due_at, first_id, campaign_id, size, message_ids)
-SELECT :due_at, message_ids[1], :campaign_id, cardinality(message_ids), message_ids
+INSERT INTO message_due (due_at, first_id, campaign_id, size, shelf, message_ids)
+SELECT :due_at, message_ids[1], :campaign_id, cardinality(message_ids), :shelf,
+       CASE WHEN cardinality(message_ids) > 1 THEN message_ids END
   FROM (SELECT CAST(:message_ids AS bigint[]) AS message_ids) AS given
 
 -- name: cut_now
@@ -20,44 +21,71 @@ SELECT campaign_id, true, 1, now(), cardinality(message_ids), message_ids[1], me
        message_ids
   FROM (SELECT CAST(:campaign_id AS integer) AS campaign_id, CAST(:message_ids AS bigint[]) AS message_ids) AS given
 
--- What is due, as far as one go may take it: the index alone is read. In 5,000,000 that waited for some minute of 150,
--- 340,000 were found in 4 ms (750,000 slips); with a due second each, so that every message was a slip, in 28 ms.
+-- What is due, by shelf: indexes alone are read. Planned anew each time, with the last shelf that may hold something due as a
+-- constant: of the hundreds of chunks those few are opened that are not for later.
 -- name: find_due
-SELECT count(*) AS slips, coalesce(sum(size), 0) AS messages
-  FROM (SELECT size FROM message_due WHERE due_at <= now() ORDER BY due_at LIMIT :most) AS due
+SELECT shelf, count(*) AS slips, sum(size) AS messages
+  FROM message_due
+ WHERE shelf <= :last
+   AND due_at <= now()
+ GROUP BY shelf
+ ORDER BY shelf
 
--- The oldest of them become ranges, a stream's messages in order of ids, so that no two of one go overlap. They are taken
+-- The oldest of a shelf become ranges, a stream's messages in order of ids, so that no two of one go overlap. They are taken
 -- by what they are and not by how far somebody has come: one whose commit is late is taken at the next turn. What somebody
--- else cuts or takes out at that moment is passed over. The array of places makes the deletion read them in the table's
--- order (0.4 s for 340,000; through a join 3 s). Messages that bring their own content may be large: a page of them must fit
--- into a worker, and into one value (1 GB).
+-- else cuts or takes out at that moment is passed over. A place (ctid) means something within a chunk alone: the shelf stands
+-- wherever one does. What is read and what is deleted are the same rows, seen by one snapshot at the same places: one that
+-- was changed between the snapshot and its lock is at neither, and waits for the next turn. RETURNING would read them for
+-- nothing, but then TimescaleDB looks the chunk up in its catalogue for every row (5 µs; nodes/modify_hypertable_exec.c).
+-- Arrays of places are read in the table's order (0.4 s for 340,000; through a join 3 s). Messages that bring their own
+-- content may be large: a page of them must fit into a worker, and into one value (1 GB).
 -- name: cut
-WITH taken AS (
+WITH locked AS MATERIALIZED (
+    SELECT ctid AS place
+      FROM message_due
+     WHERE shelf = :shelf
+       AND due_at <= now()
+     ORDER BY due_at
+     LIMIT :slips
+       FOR UPDATE SKIP LOCKED
+), taken AS MATERIALIZED (
+    SELECT campaign_id, first_id, message_ids
+      FROM message_due
+     WHERE shelf = :shelf
+       AND ctid = ANY(ARRAY(SELECT place FROM locked))
+), gone AS (
     DELETE FROM message_due
-     WHERE ctid = ANY(ARRAY(
-               SELECT ctid
-                 FROM message_due
-                WHERE due_at <= now()
-                ORDER BY due_at
-                LIMIT :slips
-                  FOR UPDATE SKIP LOCKED
-           ))
-    RETURNING campaign_id, message_ids
-), sliced AS (
-    SELECT taken.campaign_id, each.message_id,
-           (row_number() OVER (PARTITION BY taken.campaign_id ORDER BY each.message_id) - 1)
-           / CASE WHEN stream.template_id = 0 THEN CAST(:own_size AS integer) ELSE CAST(:size AS integer) END AS slice
+     WHERE shelf = :shelf
+       AND ctid = ANY(ARRAY(SELECT place FROM locked))
+), message AS (
+    SELECT campaign_id, first_id AS id
       FROM taken
+     WHERE message_ids IS NULL
+     UNION ALL
+    SELECT campaign_id, unnest(message_ids)
+      FROM taken
+     WHERE message_ids IS NOT NULL
+), whole AS (
+    SELECT message.campaign_id, array_agg(message.id ORDER BY message.id) AS ids
+      FROM message
+     GROUP BY message.campaign_id
+), sliced AS (
+    SELECT whole.campaign_id, whole.ids[part.first : part.first + part.size - 1] AS lead_ids
+      FROM whole
       LEFT JOIN stream
-        ON stream.campaign_id = taken.campaign_id
-     CROSS JOIN LATERAL unnest(taken.message_ids) AS each (message_id)
+        ON stream.campaign_id = whole.campaign_id
+     CROSS JOIN LATERAL (
+               SELECT CASE WHEN stream.template_id = 0 THEN CAST(:own_size AS integer) ELSE CAST(:size AS integer) END
+           ) AS most (size)
+     CROSS JOIN LATERAL (
+               SELECT first, most.size
+                 FROM generate_series(1, cardinality(whole.ids), most.size) AS first
+           ) AS part
+     ORDER BY whole.campaign_id, part.first
 ), cut AS (
     INSERT INTO outbox (campaign_id, message, run, due_at, size, first_lead, last_lead, lead_ids)
-    SELECT campaign_id, true, 1, now(), count(*), min(message_id), max(message_id),
-           array_agg(message_id ORDER BY message_id)
+    SELECT campaign_id, true, 1, now(), cardinality(lead_ids), lead_ids[1], lead_ids[cardinality(lead_ids)], lead_ids
       FROM sliced
-     GROUP BY campaign_id, slice
-     ORDER BY campaign_id, slice
     RETURNING size
 )
 SELECT coalesce(sum(size), 0)
@@ -123,6 +151,7 @@ SELECT message.id, message.email, message.created_at, message.due_at, message.ca
  ORDER BY message.id DESC
  LIMIT :limit
 
+-- Shelves as constants, here and below: the planner opens their chunks alone.
 -- name: find_waiting
 SELECT asked.message_id
   FROM unnest(CAST(:message_ids AS bigint[]), CAST(:campaign_ids AS integer[]), CAST(:due_at AS timestamptz[]))
@@ -130,10 +159,11 @@ SELECT asked.message_id
  WHERE EXISTS (
            SELECT
              FROM message_due
-            WHERE message_due.due_at = asked.due_at
+            WHERE message_due.shelf = ANY(CAST(:shelves AS integer[]))
+              AND message_due.due_at = asked.due_at
               AND message_due.campaign_id = asked.campaign_id
               AND message_due.first_id <= asked.message_id
-              AND asked.message_id = ANY(message_due.message_ids)
+              AND asked.message_id = ANY(coalesce(message_due.message_ids, ARRAY[message_due.first_id]))
        )
 
 -- It leaves its slip; one that is being cut into ranges, or left by another, is waited for, and looked at as it is then.
@@ -142,7 +172,8 @@ SELECT asked.message_id
 UPDATE message_due
    SET message_ids = array_remove(message_ids, :message_id),
        size = size - 1
- WHERE due_at = :due_at
+ WHERE shelf = ANY(CAST(:shelves AS integer[]))
+   AND due_at = :due_at
    AND campaign_id = :campaign_id
    AND first_id <= :message_id
    AND :message_id = ANY(message_ids)
@@ -151,10 +182,11 @@ RETURNING size
 
 -- name: end_slip
 DELETE FROM message_due
- WHERE due_at = :due_at
+ WHERE shelf = ANY(CAST(:shelves AS integer[]))
+   AND due_at = :due_at
    AND campaign_id = :campaign_id
    AND first_id <= :message_id
-   AND :message_id = ANY(message_ids)
+   AND :message_id = ANY(coalesce(message_ids, ARRAY[first_id]))
    AND size = 1
 RETURNING size
 

@@ -18,8 +18,11 @@ from app.mail import OUTCOMES
 from app.message_ids import first_of_day
 from app.models import campaign
 from app.models.ledger import Difference
+from app.shelves import is_over, last_of
 
 SQL = Statements("message_ledger")
+AFTER = timedelta(minutes=15)  # a shelf that is over is left alone: a request that is still under way may need it
+LOCKED = "55P03"  # SQLSTATE: a lock was waited for long enough
 EARLIER = timedelta(minutes=1)  # a range's events are younger than it is; clocks are the database's alone
 
 
@@ -114,11 +117,36 @@ def drop_families(conn: Connection, days: int, limit: int) -> int:
 
 def drop_messages(conn: Connection, days: int) -> int:
     """Drop whole days of messages that are over since so many days; how many days that was."""
-    below = first_of_day(campaign.now(conn) - timedelta(days=days))
-    oldest = conn.execute(SQL.find_oldest).scalar_one()
+    since = campaign.now(conn) - timedelta(days=days)
+    below = first_of_day(since)
+    [(oldest,)] = fetch(conn, SQL.find_oldest, {"last": last_of(since)}, prepare=False)
     if oldest is not None:
         below = min(below, oldest)
     return int(conn.execute(SQL.drop_messages, {"below": below}).scalar_one())
+
+
+def find_shelves_over(conn: Connection) -> list[int]:
+    """Shelves on which nothing lies and nothing is put any more: what belongs there was due AFTER ago."""
+    before = campaign.now(conn) - AFTER
+    shelves = conn.execute(SQL.find_shelves, {"last": last_of(before)}).scalars()
+    return [each for each in shelves if is_over(each, before) and not _holds_any(conn, each)]
+
+
+def drop_shelf(conn: Connection, shelf: int) -> bool:
+    """Drop a shelf; False where something lies on it. Nobody is at what waits meanwhile, not even to read.
+
+    Raises OperationalError (sqlstate LOCKED) where somebody is, for longer than others may be kept waiting for us.
+    """
+    conn.execute(SQL.wait_little)
+    conn.execute(SQL.lock_shelves)
+    if _holds_any(conn, shelf):
+        return False
+    return bool(conn.execute(SQL.drop_shelf, {"shelf": shelf}).scalar_one())
+
+
+def _holds_any(conn: Connection, shelf: int) -> bool:
+    [(found,)] = fetch(conn, SQL.holds_any, {"shelf": shelf}, prepare=False)
+    return bool(found)
 
 
 def drop_keys(conn: Connection, days: int, limit: int) -> int:

@@ -197,12 +197,38 @@ WITH RECURSIVE first AS (
 SELECT count(*)
   FROM gone
 
--- Below which no message is waited for, or on its way: none of a day whose last one is not over is dropped.
+-- Below which no message is waited for, or on its way: none of a day whose last one is not over is dropped. What waits is of
+-- interest where it was due when those were that may go: other shelves (`last`, a constant) are not looked at.
 -- name: find_oldest
 SELECT least(
            (SELECT min(first_lead) FROM outbox WHERE message AND agreed_at IS NULL),
-           (SELECT first_id FROM message_due ORDER BY due_at LIMIT 1)
+           (SELECT first_id FROM message_due WHERE shelf <= :last ORDER BY due_at LIMIT 1)
        )
+
+-- name: find_shelves
+SELECT range_start_integer
+  FROM timescaledb_information.chunks
+ WHERE hypertable_schema = current_schema()
+   AND hypertable_name = 'message_due'
+   AND range_start_integer <= :last
+ ORDER BY range_start_integer
+
+-- Planned anew each time, with the shelf as a constant: one chunk is opened.
+-- name: holds_any
+SELECT EXISTS (SELECT FROM message_due WHERE shelf = :shelf)
+
+-- Who waits for a lock keeps everybody waiting who comes after.
+-- name: wait_little
+SET LOCAL lock_timeout = '500ms'
+
+-- As whoever drops a chunk does, but from the start: two that each hold what the other wants cannot come about.
+-- name: lock_shelves
+LOCK TABLE ONLY message_due IN ACCESS EXCLUSIVE MODE
+
+-- name: drop_shelf
+SELECT count(*)
+  FROM drop_chunks('message_due', newer_than => CAST(:shelf AS integer), older_than => CAST(:shelf AS integer) + 1)
+       AS dropped
 
 -- name: drop_messages
 SELECT count(*)

@@ -18,6 +18,7 @@ from app.flows import range_messages, send_range
 from app.runtime import Runtime
 from tests import world
 from tests.peers import Peer
+from tests.waiting import make_due
 from tests.web.conftest import People
 from tests.web.programs import Program, faults, program
 from web import create_app
@@ -117,8 +118,7 @@ def test_a_message_for_later_waits_and_is_called_back_once(shop: Program, runtim
     assert shop.delete(f"/messages/{ann}").status_code == 204
     assert state(shop, ann) == "cancelled"
     assert shop.delete(f"/messages/{ann}").status_code == 409
-    with runtime.db.begin() as conn:
-        conn.execute(text("UPDATE message_due SET due_at = now()"))
+    make_due(runtime)
     go(runtime)
     assert state(shop, bob) == "sent"
     assert shop.delete(f"/messages/{bob}").status_code == 409
