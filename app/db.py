@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,11 @@ class Joined(Database):
             yield self.outer
 
     @contextmanager
+    def each(self) -> Iterator[Connection]:
+        """No transactions of their own: what is done is a part of the one that is open, and undone with all of it."""
+        yield self.outer
+
+    @contextmanager
     def session(self) -> Iterator[Session]:
         joined = Session(self.outer, expire_on_commit=False, join_transaction_mode="create_savepoint")
         with joined as session, session.begin():
@@ -195,18 +200,8 @@ def _pyformat(statement: TextClause) -> str:
 
 
 def run(connection: Connection, statement: TextClause, values: Mapping[str, object]) -> None:
-    """A statement that gives nothing; within `together` it waits for no answer."""
+    """A statement that gives nothing, without SQLAlchemy's share of the cost."""
     driver(connection).execute(_pyformat(statement), values)
-
-
-@contextmanager
-def together(connection: Connection, wanted: bool = True) -> Iterator[None]:
-    """What is said within by `run`, and the first `fetch`, goes to the server in one trip, and BEGIN before it.
-
-    Nothing else may be said within: neither by SQLAlchemy nor by `copy`. `wanted` False: as without it.
-    """
-    with driver(connection).pipeline() if wanted else nullcontext():
-        yield
 
 
 def array(numbers: Iterable[int]) -> str:

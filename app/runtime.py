@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 Ring = Callable[[str], None]
 DEAF: Final = 2.0  # seconds in which nothing is rung once a bell could not be: who rings has somebody waiting
+APART: Final = 0.05  # seconds between two bells of `ring_soon`
 TICK: Final = 0.01  # seconds: bells to be rung later within the same one are one
 
 
@@ -55,6 +56,9 @@ class Runtime:
         self._ring = ring
         self._deaf_until = 0.0
         self._alarms: dict[int, threading.Timer] = {}
+        self._soon: set[str] = set()
+        self._asked = threading.Event()
+        self._ringer: threading.Thread | None = None
         self._calls: ThreadPoolExecutor | None = None
         self._providers: dict[bytes, Provider] = {}
         self._tickets: dict[int, PoolTickets] = {}
@@ -74,6 +78,24 @@ class Runtime:
         except Exception as error:  # whatever the broker raises, the work stands in PostgreSQL
             self._deaf_until = time.monotonic() + DEAF
             log.warning("bell %s was not rung: %s", bell, error)
+
+    def ring_soon(self, bell: str) -> None:
+        """Wake a worker at once, or a moment after the last time: what is asked for meanwhile is one. Nobody waits."""
+        with self._lock:
+            self._soon.add(bell)
+            if self._ringer is None:
+                self._ringer = threading.Thread(target=self._ring_as_asked, name="ringer", daemon=True)
+                self._ringer.start()
+        self._asked.set()
+
+    def _ring_as_asked(self) -> None:
+        while self._asked.wait() and not self.stopping.is_set():
+            self._asked.clear()
+            with self._lock:
+                bells, self._soon = self._soon, set()
+            for bell in bells:
+                self.ring(bell)
+            self.stopping.wait(APART)
 
     def ring_later(self, bell: str, seconds: float) -> None:
         """Wake a worker in so many seconds, while this process lives; what is asked for at nearly the same time is one.
@@ -130,6 +152,7 @@ class Runtime:
 
     def close(self) -> None:
         self.stopping.set()
+        self._asked.set()
         with self._lock:
             alarms = list(self._alarms.values())
         for alarm in alarms:
@@ -154,18 +177,21 @@ class Inside(Runtime):
         self.__dict__.update(outside.__dict__)
         self.db = Joined(conn)
         self._outside = outside
-        self._rung: list[str] = []
+        self._rung: list[tuple[Callable[[str], None], str]] = []
 
     def ring(self, bell: str, times: int = 1) -> None:
-        self._rung += [bell] * times
+        self._rung += [(self._outside.ring, bell)] * times
+
+    def ring_soon(self, bell: str) -> None:
+        self._rung.append((self._outside.ring_soon, bell))
 
     def ring_later(self, bell: str, seconds: float) -> None:
         self._outside.ring_later(bell, seconds)
 
     def ring_kept(self) -> None:
         """Ring what was rung for meanwhile."""
-        for bell in self._rung:
-            self._outside.ring(bell)
+        for ring, bell in self._rung:
+            ring(bell)
 
     @property
     def calls(self) -> ThreadPoolExecutor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,8 @@ SHOWN: Final = len(PREFIX) + 5
 LONGEST_NAME: Final = 80
 PER_MINUTE: Final = 6_000  # requests; a batch of a thousand messages is one
 MOST_PER_MINUTE: Final = 1_000_000
+KNOWN_FOR: Final = 1.0  # seconds in which a process does not read a key again
+MOST_KNOWN: Final = 10_000  # keys in one process
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +62,48 @@ def create(
     return Made(made, secret)
 
 
-def read(runtime: Runtime, secret: str) -> ApiKey | None:
-    """The key with this secret, noted as used; None where there is none, or it was revoked."""
-    if not secret.startswith(PREFIX):
-        return None
+class Known:
+    """Keys as a process knows them: each was read within the last KNOWN_FOR seconds."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[float, ApiKey]] = {}
+
+    def read(self, runtime: Runtime, secret: str) -> ApiKey | None:
+        """The key with this secret, noted as used; None where there is none, or it was revoked."""
+        if not secret.startswith(PREFIX):
+            return None
+        now, name = time.monotonic(), _hash(secret)
+        read_at, known = self._known.get(name, (-KNOWN_FOR, None))
+        if known is not None and now < read_at + KNOWN_FOR:
+            return known
+        found = _read(runtime, name)
+        if found is None:
+            self._known.pop(name, None)
+        else:
+            if len(self._known) >= MOST_KNOWN:
+                self._known = {}
+            self._known[name] = (now, found)  # from before it was read on: whoever revokes it waits as long
+        return found
+
+
+def _read(runtime: Runtime, secret_hash: bytes) -> ApiKey | None:
     with runtime.db.each() as conn:
-        found = api_key.find(conn, _hash(secret))
+        found = api_key.find(conn, secret_hash)
         if found is not None and found.is_stale:
             api_key.touch(conn, found.id)
     return found
 
 
 def revoke(runtime: Runtime, organisation_id: int | None, key_id: int, user_id: int | None = None) -> str:
-    """End a key at once and for good; its name. Twice is once. Raises NotFound."""
+    """End a key for good; its name. Twice is once. Raises NotFound.
+
+    Returns when no process knows it any more: from then on it is answered nothing.
+    """
     with runtime.db.begin() as conn:
         name = api_key.revoke(conn, organisation_id, key_id, user_id)
     if name is None:
         raise NotFound("There is no such key.")
+    time.sleep(KNOWN_FOR)
     return name
 
 

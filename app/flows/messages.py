@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from app.db import together
 from app.errors import Conflict, Fault, Invalid, NotFound
 from app.flows.read_messages import Asked, NewMessage
 from app.flows.read_messages import read as read_asked
@@ -22,9 +21,12 @@ from app.message_ids import from_public, id_of, to_public
 from app.models import campaign, event, lead, message, stream
 from app.models.event import Fact, Source
 from app.models.message import MessageEvent, Row, Slip, Stored
+from app.models.stream import Kind as Stream
+from app.models.stream import Known
 from app.models.template_data import OWN_CONTENT
+from app.runtime import Runtime
 
-__all__ = ["Accepted", "MessageStatus", "NewMessage", "Step", "accept", "cancel", "find_page", "read"]
+__all__ = ["Accepted", "MessageStatus", "NewMessage", "Step", "accept", "cancel", "find_page", "read", "take"]
 
 # As many that are due now are a range at once. Fewer wait, for a moment, in the queue of what is due: whoever hears the
 # bell cuts them together with all others of that moment. A range of one costs a worker as much as a range of hundreds.
@@ -84,32 +86,63 @@ class MessageStatus:
     events: Sequence[Step] = ()
 
 
+def take(runtime: Runtime, organisation_id: int, user_id: int, messages: Sequence[NewMessage]) -> Accepted:
+    """Keep messages as `accept` does, in as few trips to the database as it can be; and wake a worker."""
+    taken = _take_few(runtime, organisation_id, messages)
+    if taken is None:
+        with runtime.db.begin() as conn:
+            taken = accept(conn, organisation_id, user_id, messages)
+    if taken.due_now:
+        runtime.ring_soon("send")
+    return taken
+
+
+def _take_few(runtime: Runtime, organisation_id: int, messages: Sequence[NewMessage]) -> Accepted | None:
+    """Keep a few by one statement, and so all or none. None where it takes more: keys, a new domain, a stream's first.
+
+    Each waits by itself, for a moment at least: of so few no range is made.
+    """
+    if len(messages) > message.FEW or any(each.idempotency_key is not None for each in messages):
+        return None
+    with runtime.db.each() as conn:
+        known, asked = read_asked(conn, organisation_id, messages)
+        if not all(each.domain in known.domains and each.kind in known.streams for each in asked):
+            return None
+        rows = _rows(organisation_id, known, known.streams, known.domains, asked)
+        message.take_few(conn, rows, known.now)
+    return Accepted([to_public(row.id) for row in rows], any(row.due_at <= known.now for row in rows))
+
+
 def accept(conn: Connection, organisation_id: int, user_id: int, messages: Sequence[NewMessage]) -> Accepted:
     """Keep messages, all or none. `user_id` answers for streams that are opened for them.
 
     Raises Invalid naming every field that is wrong: "0.to", "17.template".
     """
     known, asked = read_asked(conn, organisation_id, messages)
-    streams, domains, now = dict(known.streams), dict(known.domains), known.now
+    streams, domains = dict(known.streams), dict(known.domains)
     if kinds := {each.kind for each in asked} - streams.keys():
         streams |= stream.find_or_open(conn, organisation_id, user_id, kinds, OWN_CONTENT)
     if names := {each.domain for each in asked} - domains.keys():
         domains |= lead.number_domains(conn, names)
-    at_once = id_of(now, 0)
-    rows = [
-        _row(each, number, organisation_id, streams[each.kind], domains[each.domain], now, at_once)
+    rows = _rows(organisation_id, known, streams, domains, asked)
+    ids, new = _without_repeats(conn, organisation_id, asked, rows)
+    if new:
+        message.append(conn, new)
+    return Accepted([to_public(each) for each in ids], due_now=_queue(conn, new, known.now))
+
+
+def _rows(
+    organisation_id: int,
+    known: Known,
+    streams: Mapping[Stream, int],
+    domains: Mapping[str, int],
+    asked: Sequence[Asked],
+) -> list[Row]:
+    at_once = id_of(known.now, 0)
+    return [
+        _row(each, number, organisation_id, streams[each.kind], domains[each.domain], known.now, at_once)
         for each, number in zip(asked, known.numbers, strict=True)
     ]
-    ids, new = _without_repeats(conn, organisation_id, asked, rows)
-    due_now = bool(new) and _keep(conn, new, now)
-    return Accepted([to_public(each) for each in ids], due_now)
-
-
-def _keep(conn: Connection, rows: Sequence[Row], now: datetime) -> bool:
-    """Store and queue them; whether any of them is due now."""
-    with together(conn, len(rows) <= message.FEW):
-        message.append(conn, rows)
-        return _queue(conn, rows, now)
 
 
 def _row(

@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection
 
 from app.addresses import match_plain, read_address
-from app.db import together
 from app.errors import Fault, Invalid
 from app.models import message, stream
 from app.models.stream import OWN, Kind, Known, Wanted
@@ -86,8 +85,7 @@ def read(conn: Connection, organisation_id: int, asked: Sequence[NewMessage]) ->
         addresses={each.sender.strip().lower() for each in asked if each.sender is not None},
         domains={each.domain for each in places if each.domain},
     )
-    with together(conn):
-        known = stream.look_up(conn, organisation_id, wanted)
+    known = stream.look_up(conn, organisation_id, wanted)
     reader = _Reader(known)
     found = [reader.read(number, each, place) for number, (each, place) in enumerate(zip(asked, places, strict=True))]
     if reader.faults:

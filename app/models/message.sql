@@ -1,19 +1,23 @@
 -- Messages: a store that is only added to (`message`), and what of it waits for its time (`message_due`).
 
--- name: append_few
-INSERT INTO message (id, due_at, organisation_id, campaign_id, domain_id, email, data, metadata)
-SELECT id, due_at, organisation_id, campaign_id, domain_id, email, CAST(data AS json), CAST(metadata AS json)
-  FROM unnest(
-           CAST(:ids AS bigint[]), CAST(:due_at AS timestamptz[]), CAST(:organisation_ids AS integer[]),
-           CAST(:campaign_ids AS integer[]), CAST(:domain_ids AS integer[]), CAST(:emails AS text[]),
-           CAST(:data AS text[]), CAST(:metadata AS text[])
-       ) AS new (id, due_at, organisation_id, campaign_id, domain_id, email, data, metadata)
-
--- name: wait
-INSERT INTO message_due (due_at, first_id, campaign_id, size, shelf, message_ids)
-SELECT :due_at, message_ids[1], :campaign_id, cardinality(message_ids), :shelf,
-       CASE WHEN cardinality(message_ids) > 1 THEN message_ids END
-  FROM (SELECT CAST(:message_ids AS bigint[]) AS message_ids) AS given
+-- The store and what waits, together or not at all. Each of so few is a slip of its own.
+-- name: take_few
+WITH new AS MATERIALIZED (
+    SELECT id, due_at, shelf, organisation_id, campaign_id, domain_id, email, data, metadata
+      FROM unnest(
+               CAST(:ids AS bigint[]), CAST(:due_at AS timestamptz[]), CAST(:shelves AS integer[]),
+               CAST(:organisation_ids AS integer[]), CAST(:campaign_ids AS integer[]),
+               CAST(:domain_ids AS integer[]), CAST(:emails AS text[]), CAST(:data AS text[]),
+               CAST(:metadata AS text[])
+           ) AS each (id, due_at, shelf, organisation_id, campaign_id, domain_id, email, data, metadata)
+), stored AS (
+    INSERT INTO message (id, due_at, organisation_id, campaign_id, domain_id, email, data, metadata)
+    SELECT id, due_at, organisation_id, campaign_id, domain_id, email, CAST(data AS json), CAST(metadata AS json)
+      FROM new
+)
+INSERT INTO message_due (due_at, first_id, campaign_id, size, shelf)
+SELECT due_at, id, campaign_id, 1, shelf
+  FROM new
 
 -- name: cut_now
 INSERT INTO outbox (campaign_id, message, run, due_at, size, first_lead, last_lead, lead_ids)

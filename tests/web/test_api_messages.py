@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -69,11 +70,11 @@ def go(runtime: Runtime) -> None:
 
 
 def test_a_message_is_taken_over_sent_and_its_way_is_told(shop: Program, runtime: Runtime, peer: Peer) -> None:
-    rung: list[str] = []
-    runtime.use_bell(rung.append)
+    rung: SimpleQueue[str] = SimpleQueue()
+    runtime.use_bell(rung.put)
     asked = {"to": "Ann@Example.com", "template": "receipt", "data": {"number": 7}, "metadata": {"order": 7}}
     [message_id] = ids(shop.post("/messages", asked))
-    assert "send" in rung
+    assert rung.get(timeout=5) == "send"
     assert state(shop, message_id) == "queued"
     go(runtime)
     found: Any = shop.get(f"/messages/{message_id}").json

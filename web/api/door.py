@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import urlencode
 
@@ -11,7 +12,8 @@ from flask import Response, current_app, g, request
 from pydantic import BaseModel
 
 from app.errors import MillraceError
-from app.flows import answer_once, api_keys
+from app.flows import answer_once
+from app.flows.api_keys import Known
 from app.models.api_answer import Answer
 from app.models.api_key import ApiKey
 from app.runtime import Runtime
@@ -23,11 +25,19 @@ from web.api.route import Caller, Made, Route
 from web.context import runtime
 
 ROOT: Final = "/api/v1"
-EXTENSION: Final = "millrace-api-rates"
+EXTENSION: Final = "millrace-api-desk"
 REALM: Final = 'Bearer realm="millrace"'
 BEARER: Final = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
 # A string of RFC 9651, as the draft has it, or the same without its quotes, as most programs send it.
 KEY: Final = re.compile(r'"([ !#-\[\]-~]{1,255})"|([!#-\[\]-~]{1,255})')
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the door of a process has at hand."""
+
+    keys: Known
+    rates: Rates
 
 
 def open_door(route: Route) -> Callable[..., Response]:
@@ -94,7 +104,7 @@ def _identify() -> ApiKey:
     found = BEARER.fullmatch(request.headers.get("Authorization", "").strip())
     if found is None:
         raise Refused(401, "Send a key: Authorization: Bearer mill_…", headers={"WWW-Authenticate": REALM})
-    key = api_keys.read(runtime(), found[1])
+    key = _desk().keys.read(runtime(), found[1])
     if key is None:
         unknown = {"WWW-Authenticate": f'{REALM}, error="invalid_token"'}
         raise Refused(401, "There is no such key, or it was revoked.", headers=unknown)
@@ -102,15 +112,16 @@ def _identify() -> ApiKey:
 
 
 def _count(key: ApiKey) -> None:
-    rates = current_app.extensions.setdefault(EXTENSION, None) or _open_rates()
-    g.api_left = left = rates.count(key)
+    g.api_left = left = _desk().rates.count(key)
     if left is not None and left.over:
         raise Refused(429, f"This key asks more than {left.quota:,} times a minute: again in {left.seconds} s.")
 
 
-def _open_rates() -> Rates:
-    current_app.extensions[EXTENSION] = rates = Rates(runtime().settings.redis_url)
-    return rates
+def _desk() -> Desk:
+    desk: Desk | None = current_app.extensions.get(EXTENSION)
+    if desk is None:
+        desk = current_app.extensions[EXTENSION] = Desk(Known(), Rates(runtime().settings.redis_url))
+    return desk
 
 
 def _idempotency_key() -> str | None:

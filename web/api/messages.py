@@ -77,10 +77,8 @@ class Status(Answering):
 @routes.post("/messages", "messages:send", body=Message, answer=Taken, status=202, many=MANY, largest=MANY_LIMIT)
 def send(caller: Caller, body: Sequence[Message]) -> bytes:
     """Send an email, now or at its time: one message, or a list of up to 1,000; all of them are taken over, or none."""
-    with caller.runtime.db.begin() as conn:
-        taken = messages.accept(conn, caller.organisation_id, caller.user_id, [_asked(each) for each in body])
-    if taken.due_now:
-        caller.runtime.ring("send")
+    asked = [_asked(each) for each in body]
+    taken = messages.take(caller.runtime, caller.organisation_id, caller.user_id, asked)
     return orjson.dumps({"ids": taken.ids})
 
 
