@@ -12,13 +12,12 @@ The rival, `task_queue`, is the same web server with a row and a Dramatiq messag
 
 from __future__ import annotations
 
-import threading
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -31,6 +30,7 @@ from app.message_ids import FIRST, from_public
 from app.runtime import Runtime
 from bench import api_rival, prefill, sending, stream
 from bench.harness import Answer, Figures, Server, Watch, reach, say, server
+from bench.paced import Paced, post_at_rate
 from bench.process import Sink, cpu_seconds, sink, started, web_process
 from bench.stream import Open
 
@@ -51,18 +51,6 @@ class Door:
     url: str
     pid: int
     headers: Mapping[str, str]
-
-
-@dataclass(slots=True)
-class Paced:
-    """Posts of one: how long each took from when it was due, in seconds; and when which message was answered."""
-
-    took: list[float] = field(default_factory=list)
-    answered: dict[int, float] = field(default_factory=dict)
-
-    def ms(self, share: float) -> float:
-        """A percentile in milliseconds."""
-        return sorted(self.took)[min(int(len(self.took) * share), len(self.took) - 1)] * 1000
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -162,28 +150,8 @@ def _answered(reply: httpx.Response) -> list[object]:
 
 
 def _paced(door: Door, opened: Open, rate: int, seconds: int) -> Paced:
-    """So many posts of one a second; one that takes long keeps none behind it waiting, while threads are left."""
     bodies = [_body(opened, n, 1) for n in range(rate * seconds)]
-    found, lock = Paced(), threading.Lock()
-    with httpx.Client(headers=dict(door.headers), timeout=60) as client, ThreadPoolExecutor(64) as threads:
-
-        def post(body: bytes, due: float) -> None:
-            ids = _answered(client.post(door.url, content=body))
-            now = time.time()
-            with lock:
-                found.took.append(now - due)
-                if isinstance(ids[0], str):
-                    found.answered[from_public(ids[0]) or 0] = now
-
-        begun = time.time() + 0.1
-        posts = []
-        for number, body in enumerate(bodies):
-            due = begun + number / rate
-            time.sleep(max(0.0, due - time.time()))
-            posts.append(threads.submit(post, body, due))
-        for each in posts:
-            each.result()
-    return found
+    return post_at_rate(door.url, door.headers, bodies, rate)
 
 
 def _latencies(
@@ -203,12 +171,14 @@ def _latencies(
         began, before = time.time(), _count(house, SENT)
         beside = _paced(door, opened, args.rate, args.seconds)
         sent, seconds = _count(house, SENT) - before, time.time() - began
-        delays = _delays(log, beside.answered, wait=30)
+        delays = _delays(log, beside.ids(), wait=30)
     return {
         "single_median_ms": idle.ms(0.5),
         "single_p99_ms": idle.ms(0.99),
+        "single_sent_late_p99_ms": idle.late_ms(0.99),
         "single_beside_sending_median_ms": beside.ms(0.5),
         "single_beside_sending_p99_ms": beside.ms(0.99),
+        "single_beside_sending_sent_late_p99_ms": beside.late_ms(0.99),
         "campaign_emails_per_s_meanwhile": sent / seconds,
         "delay_beside_sending_median_seconds": delays[len(delays) // 2],
         "delay_beside_sending_most_seconds": delays[-1],
@@ -222,8 +192,9 @@ def _count(house: Server, question: str) -> int:
     return int(str(row[0]))
 
 
-def _delays(log: Path, answered: Mapping[int, float], wait: float) -> list[float]:
+def _delays(log: Path, ids: Mapping[str, float], wait: float) -> list[float]:
     """Seconds from each message's answer until the sink had it, in order; waits for the last ones."""
+    answered = {from_public(each) or 0: at for each, at in ids.items()}
     until = time.monotonic() + wait
     while (missing := answered.keys() - (arrived := _arrived(log)).keys()) and time.monotonic() < until:
         time.sleep(0.5)
