@@ -205,7 +205,7 @@ def find_due(conn: Connection) -> list[Due]:
 
 
 def cut(conn: Connection, shelf: int, slips: int, size: int = RANGE) -> int:
-    """Cut the oldest due slips of a shelf, up to so many, into ranges of at most `size`; the number of messages.
+    """Cut due slips of a shelf, up to so many, into ranges of at most `size`; the number of messages.
 
     Any number of processes may do it at once: each takes what no other has.
     """
