@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.mutations.mutation import Mutation
 
-TESTS, KEPT = "tests/test_messages.py", "tests/test_messages_kept.py"
+TESTS, KEPT, SHELVES = "tests/test_messages.py", "tests/test_messages_kept.py", "tests/test_shelves.py"
 
 MESSAGES: Final = (
     Mutation(
@@ -67,5 +67,62 @@ MESSAGES: Final = (
         "app/models/message_ledger.py",
         (("        below = min(below, oldest)\n", "        pass\n"),),
         (f"{KEPT}::test_no_day_is_dropped_of_which_a_message_still_waits",),
+    ),
+    Mutation(
+        "cut_without_lock",
+        "What several processes cut at once, and programs take back meanwhile, is sent once or not at all",
+        "app/models/message.sql",
+        (
+            (
+                "                LIMIT :slips\n                  FOR UPDATE SKIP LOCKED\n",
+                "                LIMIT :slips\n",
+            ),
+        ),
+        (f"{SHELVES}::test_what_is_cut_and_taken_back_by_many_at_once_is_one_or_the_other",),
+    ),
+    Mutation(
+        "place_without_shelf",
+        "What is cut is taken from its own shelf, and from no other",
+        "app/models/message.sql",
+        (
+            (
+                "    DELETE FROM message_due\n     WHERE shelf = :shelf\n       AND ctid",
+                "    DELETE FROM message_due\n     WHERE ctid",
+            ),
+        ),
+        (f"{SHELVES}::test_what_is_due_is_cut_once_from_every_shelf_that_it_may_lie_on",),
+    ),
+    Mutation(
+        "stops_at_what_others_have",
+        "What somebody else has in hand does not stop what is due behind it",
+        "app/flows/range_messages.py",
+        (
+            (
+                "    return sum(_cut(runtime, each) for each in due)\n",
+                "    return _cut(runtime, due[0]) if due else 0\n",
+            ),
+        ),
+        (f"{SHELVES}::test_a_shelf_that_somebody_else_has_in_hand_does_not_stop_those_behind_it",),
+    ),
+    Mutation(
+        "taken_back_from_near_alone",
+        "A message can be taken back however long before its time it was accepted",
+        "app/shelves.py",
+        (("for level in range(len(ALL))]", "for level in range(1)]"),),
+        (f"{SHELVES}::test_a_message_can_be_taken_back_from_whatever_shelf_it_lies_on",),
+    ),
+    Mutation(
+        "shelf_dropped_without_lock",
+        "No shelf is dropped while somebody puts a message there",
+        "app/models/message_ledger.py",
+        (("    conn.execute(SQL.lock_shelves)\n", ""),),
+        (f"{SHELVES}::test_what_comes_to_a_shelf_while_that_is_dropped_is_not_lost",),
+    ),
+    Mutation(
+        "shelf_dropped_unseen",
+        "A shelf is looked at again, alone, before it is dropped",
+        "app/models/message_ledger.py",
+        (("    if _holds_any(conn, shelf):\n        return False\n", ""),),
+        (f"{SHELVES}::test_what_comes_to_a_shelf_while_that_is_dropped_is_not_lost",),
     ),
 )
