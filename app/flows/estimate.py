@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from math import ceil
 from typing import Final
 
 from sqlalchemy import Connection
 
-from app.models import campaign_rate, limit, sender, warm_up
-from app.models.limit import WHOLE
+from app.models import campaign_rate, limit, receiver, sender, warm_up
+from app.models.limit import WHOLE, Limit
 
 STEP: Final = 600.0  # seconds: as fine as days are counted
 COUNTED: Final = 24 * 3600 + STEP  # seconds until an email counts for no day any more
@@ -42,14 +43,16 @@ def end_estimate(
 ) -> Estimate:
     """When so many leads, begun at `begin`, could all have been sent to through the pool that carries the sender now.
 
-    With a campaign, its own rate holds too. Limits by receiver are left out: they hold some leads and not others.
+    With a campaign, its own rate holds too, and, once its audience stands, so do limits by receiver: by the share of
+    its leads that each has.
     """
     way = sender.find_way(conn, sender_id)
     if way is None or leads <= 0:
         return Estimate(begin, "")
     rates: list[tuple[float, str]] = []
     ceilings: list[Ceiling] = []
-    whole = next((each for each in limit.list_limits(conn, way.pool_id) if each.receiver == WHOLE), None)
+    limits = {each.receiver: each for each in limit.list_limits(conn, way.pool_id)}
+    whole = limits.pop(WHOLE, None)
     if whole is not None and whole.per_second is not None:
         rates.append((whole.per_second, "the pool's limit a second"))
     if whole is not None and whole.per_day is not None:
@@ -63,7 +66,28 @@ def end_estimate(
     known = campaign_rate.find(conn, campaign_id) if campaign_id is not None else None
     if known is not None:
         rates.append((known.rate.per_second, "its own rate"))
-    return estimate(leads, begin, rates, ceilings)
+    found = [estimate(leads, begin, rates, ceilings)]
+    if campaign_id is not None and limits:
+        found += _by_receiver(conn, way.pool_id, campaign_id, limits, leads, begin)
+    return max(found, key=lambda each: each.ends_at or datetime.max.replace(tzinfo=UTC))
+
+
+def _by_receiver(
+    conn: Connection, pool_id: int, campaign_id: int, limits: Mapping[str, Limit], leads: int, begin: datetime
+) -> list[Estimate]:
+    """When the leads of each receiver that has a limit could all have been sent to."""
+    found = []
+    for name, share in receiver.find_shares(conn, campaign_id, limits.keys()).items():
+        each, known = limits[name], receiver.RECEIVERS.get(name)
+        called = f"the limit for {known.name if known is not None else name}"
+        rates = [] if each.per_second is None else [(each.per_second, f"{called} a second")]
+        ceilings = []
+        if each.per_day is not None:
+            spent = limit.find_slots(conn, pool_id, name)
+            ceilings.append(Ceiling(f"{called} by day", partial(_always, each.per_day), spent))
+        if rates or ceilings:
+            found.append(estimate(ceil(leads * share), begin, rates, ceilings))
+    return found
 
 
 def estimate(leads: int, begin: datetime, rates: Sequence[tuple[float, str]], ceilings: Sequence[Ceiling]) -> Estimate:

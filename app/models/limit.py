@@ -103,9 +103,10 @@ def find_left(conn: Connection, pool_id: int) -> list[Left]:
     return [Left(*row) for row in conn.execute(SQL.find_left, {"pool_id": pool_id})]
 
 
-def find_slots(conn: Connection, pool_id: int) -> list[tuple[float, int]]:
+def find_slots(conn: Connection, pool_id: int, receiver: str = WHOLE) -> list[tuple[float, int]]:
     """(begin of a step in seconds since 1970, emails in it) that a pool's limit by day counts now, the oldest first."""
-    return [(row.slot, row.spent) for row in conn.execute(SQL.find_slots, {"pool_id": pool_id})]
+    rows = conn.execute(SQL.find_slots, {"pool_id": pool_id, "receiver": receiver})
+    return [(row.slot, row.spent) for row in rows]
 
 
 def spend(conn: Connection, pool_id: int, emails: Mapping[str, int]) -> bool:

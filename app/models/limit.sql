@@ -67,12 +67,12 @@ SELECT pool_pace.receiver, per_second, burst,
     ON pool_pace.per_day IS NOT NULL
  WHERE pool_pace.pool_id = :pool_id
 
--- Of all of a pool's emails; steps in seconds since 1970, of the last day.
+-- Of a pool's emails to a receiver, or ('') of all of them; steps in seconds since 1970, of the last day.
 -- name: find_slots
 SELECT extract(epoch FROM slot)::float8 AS slot, spent
   FROM pool_spent
  WHERE pool_id = :pool_id
-   AND receiver = ''
+   AND receiver = :receiver
    AND slot > now() - interval '24 hours 10 minutes'
    AND spent > 0
  ORDER BY slot

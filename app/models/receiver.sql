@@ -47,3 +47,28 @@ UPDATE domain
        receiver_tries = CASE WHEN learned.receiver IS NULL THEN least(domain.receiver_tries + 1, 1000) ELSE 0 END
   FROM unnest(CAST(:ids AS integer[]), CAST(:receivers AS text[])) AS learned (id, receiver)
  WHERE domain.id = learned.id
+
+-- Of some of a campaign's ranges some leads, evenly over what is left of each, by domain; each stands for `weight` leads.
+-- Which ranges depends on their numbers alone, so that two looks see the same.
+-- name: sample
+WITH picked AS (
+    SELECT lead_ids, position, size - position AS rest, least(size - position, CAST(:leads AS integer)) AS asked
+      FROM outbox
+     WHERE campaign_id = :campaign_id
+       AND state IN ('ready', 'leased')
+       AND position < size
+     ORDER BY hashint8(id)
+     LIMIT :ranges
+), drawn AS (
+    SELECT picked.lead_ids[picked.position + 1 + number * picked.rest / picked.asked] AS lead_id,
+           picked.rest / CAST(picked.asked AS double precision) AS weight
+      FROM picked
+     CROSS JOIN LATERAL generate_series(0, picked.asked - 1) AS number
+)
+SELECT domain.name, domain.receiver, sum(drawn.weight) AS weight
+  FROM drawn
+  JOIN lead
+    ON lead.id = drawn.lead_id
+  JOIN domain
+    ON domain.id = lead.domain_id
+ GROUP BY domain.id
