@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 Ring = Callable[[str], None]
 DEAF: Final = 2.0  # seconds in which nothing is rung once a bell could not be: who rings has somebody waiting
-APART: Final = 0.05  # seconds between two bells of `ring_soon`
+APART: Final = 0.1  # seconds between two bells of `ring_soon`: what came meanwhile is one range
 TICK: Final = 0.01  # seconds: bells to be rung later within the same one are one
 
 

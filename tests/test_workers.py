@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -208,3 +211,12 @@ def test_what_takes_the_clock_long_holds_up_nothing_else(house: Settings) -> Non
     runtime.stopping.set()
     thread.join(10)
     runtime.close()
+
+
+@pytest.mark.parametrize(("chosen", "nice"), [({}, 10), ({"MILLRACE_WORKER_NICE": "3"}, 3)])
+def test_a_worker_stands_back_behind_the_web_process(settings: Settings, chosen: dict[str, str], nice: int) -> None:
+    urls = {"DATABASE_URL": settings.database_url, "REDIS_URL": settings.redis_url}
+    environment = os.environ | urls | {"SECRET_KEY": settings.secret_key} | chosen
+    asked = "import os, workers.main; print(os.getpriority(os.PRIO_PROCESS, 0)); workers.main.runtime.close()"
+    said = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    assert int(said.stdout) == max(nice, os.getpriority(os.PRIO_PROCESS, 0))

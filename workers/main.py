@@ -39,9 +39,18 @@ def end_once() -> None:
         signal.signal(signal.SIGTERM, end)
 
 
+def stand_back(nice: int) -> None:
+    """Let the web process of the same machine go first: somebody waits for it, and nobody for a campaign's next page.
+
+    Threads have it from the one that starts them. Nobody may take it back, so it is only ever added to.
+    """
+    os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
 end_once()
 settings = read(os.environ)
 configure(settings.log_level)
+stand_back(settings.worker_nice)
 # a page holds a connection for moments only; the looking threads need theirs beside the actors'
 runtime = Runtime(settings, name="millrace worker", connections=settings.worker_threads + len(LOOKS))
 broker = open_broker(settings.redis_url, [Looking(runtime)])
