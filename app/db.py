@@ -211,6 +211,14 @@ def array(numbers: Iterable[int]) -> str:
 
 def copy(connection: Connection, target: str, blocks: Iterable[str | bytes]) -> None:
     """COPY `target` ("table (column, …)") FROM STDIN in text format; `blocks` are whole lines, already encoded."""
+    with copying(connection, target, blocks):
+        pass
+
+
+@contextmanager
+def copying(connection: Connection, target: str, blocks: Iterable[str | bytes]) -> Iterator[None]:
+    """The same, and what is within is done while the server stores the last of it: it may not speak with the server."""
     with driver(connection).cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN") as stream:
         for block in blocks:
             stream.write(block)
+        yield

@@ -126,9 +126,9 @@ def accept(conn: Connection, organisation_id: int, user_id: int, messages: Seque
         domains |= lead.number_domains(conn, names)
     rows = _rows(organisation_id, known, streams, domains, asked)
     ids, new = _without_repeats(conn, organisation_id, asked, rows)
-    if new:
-        message.append(conn, new)
-    return Accepted([to_public(each) for each in ids], due_now=_queue(conn, new, known.now))
+    with message.appending(conn, new):
+        public = [to_public(each) for each in ids]
+    return Accepted(public, due_now=_queue(conn, new, known.now))
 
 
 def _rows(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from app.db import Statements
+from app.db import Statements, fetch, run
 
 SQL = Statements("api_answer")
 
@@ -33,22 +33,23 @@ class Request:
 
 def try_lock(conn: Connection, request: Request) -> bool:
     """Take the key until the transaction ends; False where somebody holds it."""
-    return bool(conn.execute(SQL.try_lock, {"place": request.place}).scalar_one())
+    return bool(fetch(conn, SQL.try_lock, {"place": request.place})[0][0])
 
 
 def find(conn: Connection, request: Request) -> tuple[bytes, Answer] | None:
     """(digest of the request, its answer) under this key within the last day."""
-    row = conn.execute(SQL.find, {"api_key_id": request.api_key_id, "key": request.key}).one_or_none()
-    if row is None:
-        return None
-    return bytes(row.request), Answer(row.status, bytes(row.body), row.location, row.sealed)
+    for digest, status, location, body, sealed in fetch(
+        conn, SQL.find, {"api_key_id": request.api_key_id, "key": request.key}
+    ):
+        return bytes(digest), Answer(status, bytes(body), location, sealed)
+    return None
 
 
 def keep(conn: Connection, request: Request, answer: Answer) -> None:
     """Keep an answer; the caller holds the lock."""
-    values = {"api_key_id": request.api_key_id, "key": request.key, "request": request.digest, "body": answer.body}
-    values |= {"status": answer.status, "location": answer.location, "sealed": answer.sealed}
-    conn.execute(SQL.keep, values)
+    values: dict[str, object] = {"api_key_id": request.api_key_id, "key": request.key, "request": request.digest}
+    values |= {"status": answer.status, "location": answer.location, "body": answer.body, "sealed": answer.sealed}
+    run(conn, SQL.keep, values)
 
 
 def drop_old(conn: Connection, limit: int) -> int:

@@ -6,7 +6,8 @@ into ranges of the messages' stream, and from there on a message goes the way of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import repeat
@@ -16,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from app.db import Statements, array, copy, fetch, run
+from app.db import Statements, array, copy, copying, fetch, run
 from app.message_ids import LONGEST_ID
 from app.models import campaign
 from app.models.campaign import Sending
@@ -130,14 +131,16 @@ def take_few(conn: Connection, rows: Sequence[Row], now: datetime) -> None:
     run(conn, SQL.take_few, values)
 
 
-def append(conn: Connection, rows: Sequence[Row]) -> None:
-    """Add messages to the store, by COPY. Addresses are what `read_address` gave."""
-    copy(conn, TARGET, map(_lines, (rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK))))
+@contextmanager
+def appending(conn: Connection, rows: Sequence[Row]) -> Iterator[None]:
+    """Add messages to the store, by COPY, while what is within is done. Addresses are what `read_address` gave."""
+    with copying(conn, TARGET, map(_lines, (rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK)))):
+        yield
 
 
 def _lines(rows: Sequence[Row]) -> bytes:
     """Rows as COPY reads them."""
-    times = {row.due_at: row.due_at.isoformat().encode() for row in rows}
+    times = {due_at: due_at.isoformat().encode() for due_at in {row.due_at for row in rows}}
     return b"".join(
         [
             b"%d\t%b\t%d\t%d\t%d\t%b\t%b\t%b\n"

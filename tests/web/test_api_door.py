@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -70,6 +71,22 @@ def test_a_revoked_key_is_answered_nothing_from_then_on(
     assert line.last_used_at is not None
     api_keys.revoke(runtime, people.ours, line.id, people.ann)
     assert shop.get("/senders").status_code == 401
+
+
+def test_what_is_revoked_or_changed_is_so_in_every_process(
+    app: Flask, settings: Settings, runtime: Runtime, people: People
+) -> None:
+    made = api_keys.create(runtime, people.ours, people.ann, "Shop", ["senders:read", "leads:read"])
+    other = Runtime(settings)
+    programs = [Program(app, made.secret), Program(create_app(other), made.secret)]
+    assert [each.get("/leads").status_code for each in programs] == [200, 200]
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE api_key SET scopes = '{senders:read}'"))
+    time.sleep(api_keys.KNOWN_FOR)
+    assert [each.get("/leads").status_code for each in programs] == [403, 403]
+    api_keys.revoke(runtime, people.ours, made.id, people.ann)
+    assert [each.get("/senders").status_code for each in programs] == [401, 401]
+    other.close()
 
 
 def test_only_the_hash_of_a_secret_is_kept(runtime: Runtime, people: People) -> None:

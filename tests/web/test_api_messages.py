@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
@@ -16,7 +17,7 @@ from sqlalchemy import text
 
 from app.config import Settings
 from app.flows import range_messages, send_range
-from app.runtime import Runtime
+from app.runtime import APART, Runtime
 from tests import world
 from tests.peers import Peer
 from tests.waiting import make_due
@@ -185,6 +186,65 @@ def test_a_template_is_changed_for_what_is_sent_from_then_on(shop: Program, runt
     assert shop.delete(path).status_code == 204
     assert shop.get(path).status_code == 404
     assert faults(shop.post("/messages", {"to": "a@example.com", "template": "Receipt"})).keys() == {"/template"}
+
+
+def test_a_single_message_is_taken_and_sent_whatever_was_there_before_it(
+    shop: Program, runtime: Runtime, peer: Peer
+) -> None:
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    asked: list[dict[str, Any]] = [
+        {"to": "ann@example.com", "template": "Receipt"},  # the first of its stream
+        {"to": "bob@example.com", "template": "Receipt", "metadata": {"a": "\\\n"}},
+        {"to": "cleo@elsewhere.example.com", "template": "Receipt"},  # the first of a domain
+        {"to": "dan@elsewhere.example.com", "template": "Receipt", "idempotency_key": "d"},
+        {"to": "eve@example.com", "subject": "Hi", "text": "Hello"},  # the first of another stream
+        {"to": "fay@example.com", "subject": "Hi", "text": "Hello", "send_at": later},
+    ]
+    found = [ids(shop.post("/messages", each, Idempotency_Key=f"{n}"))[0] for n, each in enumerate(asked)]
+    again = [ids(shop.post("/messages", each, Idempotency_Key=f"{n}"))[0] for n, each in enumerate(asked)]
+    assert found == again
+    few = ids(shop.post("/messages", [asked[1], asked[4], asked[5]]))
+    go(runtime)
+    assert [state(shop, each) for each in [*found, *few]] == [*["sent"] * 5, "scheduled", "sent", "sent", "scheduled"]
+    assert shop.get(f"/messages/{found[1]}").json["metadata"] == {"a": "\\\n"}  # type: ignore[index]
+    assert shop.delete(f"/messages/{few[2]}").status_code == 204
+    sent = sorted(each["to"] for each in peer.sink.book.messages(20))
+    assert [each.partition("@")[0] for each in sent] == ["ann", "bob", "bob", "cleo", "dan", "eve", "eve"]
+
+
+def test_a_sender_and_a_template_are_known_as_they_are_now(shop: Program, runtime: Runtime, sender_id: int) -> None:
+    asked = {"to": "ann@example.com", "template": "Receipt", "sender": "Shop@Example.com"}
+    for _ in range(8):  # by then the driver and the server have made up their minds how to ask
+        ids(shop.post("/messages", asked))
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE sender SET address = 'other@example.com' WHERE id = :id"), {"id": sender_id})
+    assert faults(shop.post("/messages", asked)).keys() == {"/sender"}
+    ids(shop.post("/messages", {**asked, "sender": "other@example.com"}))
+    (only,) = shop.get("/templates").json["items"]  # type: ignore[index]
+    shop.patch(f"/templates/{only['id']}", {"name": "Bill"})
+    asked = {"to": "ann@example.com", "template": "Receipt"}
+    assert faults(shop.post("/messages", asked)).keys() == {"/template"}
+    ids(shop.post("/messages", {**asked, "template": "bill"}))
+    with runtime.db.begin() as conn:  # who has two senders has no only one
+        conn.execute(
+            text(
+                "INSERT INTO sender (organisation_id, pool_id, name, address)"
+                " SELECT organisation_id, pool_id, 'Second', address FROM sender"
+            )
+        )
+    assert faults(shop.post("/messages", {**asked, "template": "bill"})).keys() == {"/sender"}
+    ids(shop.post("/messages", {**asked, "template": "bill", "sender": "other@example.com"}))
+
+
+def test_many_messages_are_few_bells_and_the_last_one_is_rung_for(shop: Program, runtime: Runtime) -> None:
+    rung: list[float] = []
+    runtime.use_bell(lambda _: rung.append(time.monotonic()))
+    for _ in range(30):
+        ids(shop.post("/messages", {"to": "ann@example.com", "template": "Receipt"}))
+        last = time.monotonic()
+    time.sleep(3 * APART)
+    assert rung and rung[-1] > last - APART
+    assert all(later - earlier >= 0.9 * APART for earlier, later in pairwise(rung))
 
 
 def test_ten_batches_of_a_thousand_take_less_than_a_second_or_two(shop: Program) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
@@ -11,9 +12,11 @@ from flask import Flask
 from sqlalchemy import text
 
 from app.errors import Conflict
-from app.flows import answer_once, api_keys, segments
+from app.flows import answer_once, api_keys, messages, segments
+from app.flows.messages import NewMessage
 from app.models.api_answer import Answer
 from app.runtime import Runtime
+from tests import world
 from tests.web.conftest import People
 from tests.web.programs import Program, faults, program
 
@@ -165,3 +168,34 @@ def test_after_a_day_a_key_is_forgotten_and_dropped(shop: Program, runtime: Runt
 
 def _key(runtime: Runtime, people: People) -> int:
     return api_keys.create(runtime, people.ours, people.ann, "Shop", ["leads:read"]).id
+
+
+def test_a_message_is_taken_in_the_transaction_of_its_answer(runtime: Runtime, people: People) -> None:
+    key = _key(runtime, people)
+    rung: SimpleQueue[str] = SimpleQueue()
+    runtime.use_bell(rung.put)
+    with runtime.db.begin() as conn:
+        pool = {"provider": "sink", "url": runtime.vault.encrypt("sink+http://127.0.0.1:1"), "shown_url": "sink"}
+        pool_id = world.insert(conn, "pool", organisation_id=people.ours, name="Pool", **pool)
+        named = {"name": "Shop", "address": "shop@example.com"}
+        world.insert(conn, "sender", organisation_id=people.ours, pool_id=pool_id, **named)
+    asked = NewMessage("ann@example.com", subject="Hi", text="Hello")
+
+    def take_and_fail(inside: Runtime) -> Answer:
+        messages.take(inside, people.ours, people.ann, [asked])
+        raise Conflict("no")
+
+    def take(inside: Runtime) -> Answer:
+        taken = messages.take(inside, people.ours, people.ann, [asked])
+        assert rung.empty()
+        return Answer(202, taken.ids[0].encode())
+
+    for number, stored in ((1, 1), (2, 2)):  # the first of its stream, and one that takes the short way
+        request = answer_once.identify(key, f"{number}", "POST", "/x", b"{}")
+        with pytest.raises(Conflict):
+            answer_once.answer_once(runtime, request, take_and_fail)
+        assert count(runtime, "message") == count(runtime, "message_due") == stored - 1
+        given = answer_once.answer_once(runtime, request, take)
+        assert answer_once.answer_once(runtime, request, take).answer == given.answer
+        assert count(runtime, "message") == count(runtime, "message_due") == stored
+        assert rung.get(timeout=5) == "send"
