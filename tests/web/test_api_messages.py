@@ -236,6 +236,36 @@ def test_a_sender_and_a_template_are_known_as_they_are_now(shop: Program, runtim
     ids(shop.post("/messages", {**asked, "template": "bill", "sender": "other@example.com"}))
 
 
+def test_what_is_another_organisations_is_not_known(
+    app: Flask, runtime: Runtime, people: People, shop: Program, sender_id: int
+) -> None:
+    own = {"to": "ann@example.com", "subject": "Hi", "text": "Hello"}
+    ids(shop.post("/messages", own))
+    stranger = program(app, runtime, people, theirs=True)
+    asked = {"to": "ann@example.com", "template": "Receipt", "sender": "shop@example.com"}
+    assert faults(stranger.post("/messages", asked)).keys() == {"/template", "/sender"}
+    assert faults(stranger.post("/messages", own)).keys() == {"/sender"}
+    with runtime.db.begin() as conn:
+        conn.execute(
+            text(
+                "INSERT INTO sender (organisation_id, pool_id, name, address)"
+                " SELECT :theirs, pool_id, 'Theirs', address FROM sender WHERE id = :id"
+            ),
+            {"theirs": people.theirs, "id": sender_id},
+        )
+    for _ in range(2):
+        ids(stranger.post("/messages", {**own, "sender": "shop@example.com"}))
+    ids(shop.post("/messages", own))
+    with runtime.db.begin() as conn:
+        kept = conn.execute(
+            text(
+                "SELECT message.organisation_id, campaign.organisation_id AS streams, sender.organisation_id AS senders"
+                " FROM message JOIN campaign ON campaign.id = campaign_id JOIN sender ON sender.id = sender_id"
+            )
+        )
+        assert sorted(map(tuple, kept)) == sorted([(people.ours,) * 3, (people.theirs,) * 3] * 2)
+
+
 def test_many_messages_are_few_bells_and_the_last_one_is_rung_for(shop: Program, runtime: Runtime) -> None:
     rung: list[float] = []
     runtime.use_bell(lambda _: rung.append(time.monotonic()))
