@@ -45,4 +45,11 @@ API: Final = (
         (("   AND revoked_at IS NULL\n", ""),),
         (f"{DOOR}::test_a_revoked_key_is_answered_nothing_from_then_on",),
     ),
+    Mutation(
+        "revoked_and_still_known",
+        "Once a key is said to be revoked, no process knows it any more",
+        "app/flows/api_keys.py",
+        (("    time.sleep(KNOWN_FOR)\n", ""),),
+        (f"{DOOR}::test_what_is_revoked_or_changed_is_so_in_every_process",),
+    ),
 )
