@@ -11,9 +11,7 @@ branch_labels = None
 depends_on = None
 
 # A chunk is a shelf (app/shelves.py says which one a row lies on). Its number is the dimension, since one span of time
-# may have a narrow, a wider and a day's shelf. Columns stand from wide to narrow: no byte is lost between them. No parallel
-# workers: after many were cut, until the next vacuum, the planner takes a shelf to be full of what is due, and to start
-# them for each look took 10 ms.
+# may have a narrow, a wider and a day's shelf. Columns stand from wide to narrow: no byte is lost between them.
 SHELVES = """
 ALTER TABLE message_due RENAME TO message_due_before;
 DROP INDEX message_due_at;
@@ -26,7 +24,7 @@ CREATE TABLE message_due (
     message_ids  bigint[],                          -- null: `first_id` alone, as of most
     CHECK (size = coalesce(cardinality(message_ids), 1) AND size > 0)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
-        autovacuum_vacuum_insert_scale_factor = 0.02, parallel_workers = 0);
+        autovacuum_vacuum_insert_scale_factor = 0.02);
 ALTER TABLE message_due ALTER COLUMN message_ids SET STORAGE EXTERNAL;
 SELECT create_hypertable('message_due', by_range('shelf', 1), create_default_indexes => false);
 -- Everything that finding what is due needs: the chunks themselves are not read.
