@@ -22,7 +22,6 @@ from app.models import campaign, event, lead, message, stream
 from app.models.event import Fact, Source
 from app.models.message import MessageEvent, Row, Slip, Stored
 from app.models.stream import Kind as Stream
-from app.models.stream import Known
 from app.models.template_data import OWN_CONTENT
 from app.runtime import Runtime
 
@@ -105,12 +104,12 @@ def _take_few(runtime: Runtime, organisation_id: int, messages: Sequence[NewMess
     if len(messages) > message.FEW or any(each.idempotency_key is not None for each in messages):
         return None
     with runtime.db.each() as conn:
-        known, asked = read_asked(conn, organisation_id, messages)
+        known, asked = read_asked(conn, organisation_id, messages, numbers=0)
         if not all(each.domain in known.domains and each.kind in known.streams for each in asked):
             return None
-        rows = _rows(organisation_id, known, known.streams, known.domains, asked)
-        message.take_few(conn, rows, known.now)
-    return Accepted([to_public(row.id) for row in rows], any(row.due_at <= known.now for row in rows))
+        rows = _rows(organisation_id, known.now, known.streams, known.domains, asked, [0] * len(asked))
+        found = message.take_few(conn, rows, known.now)
+    return Accepted([to_public(each) for each in found], any(row.due_at <= known.now for row in rows))
 
 
 def accept(conn: Connection, organisation_id: int, user_id: int, messages: Sequence[NewMessage]) -> Accepted:
@@ -118,13 +117,13 @@ def accept(conn: Connection, organisation_id: int, user_id: int, messages: Seque
 
     Raises Invalid naming every field that is wrong: "0.to", "17.template".
     """
-    known, asked = read_asked(conn, organisation_id, messages)
+    known, asked = read_asked(conn, organisation_id, messages, numbers=len(messages))
     streams, domains = dict(known.streams), dict(known.domains)
     if kinds := {each.kind for each in asked} - streams.keys():
         streams |= stream.find_or_open(conn, organisation_id, user_id, kinds, OWN_CONTENT)
     if names := {each.domain for each in asked} - domains.keys():
         domains |= lead.number_domains(conn, names)
-    rows = _rows(organisation_id, known, streams, domains, asked)
+    rows = _rows(organisation_id, known.now, streams, domains, asked, known.numbers)
     ids, new = _without_repeats(conn, organisation_id, asked, rows)
     with message.appending(conn, new):
         public = [to_public(each) for each in ids]
@@ -133,15 +132,16 @@ def accept(conn: Connection, organisation_id: int, user_id: int, messages: Seque
 
 def _rows(
     organisation_id: int,
-    known: Known,
+    now: datetime,
     streams: Mapping[Stream, int],
     domains: Mapping[str, int],
     asked: Sequence[Asked],
+    numbers: Sequence[int],
 ) -> list[Row]:
-    at_once = id_of(known.now, 0)
+    at_once = id_of(now, 0)
     return [
-        _row(each, number, organisation_id, streams[each.kind], domains[each.domain], known.now, at_once)
-        for each, number in zip(asked, known.numbers, strict=True)
+        _row(each, number, organisation_id, streams[each.kind], domains[each.domain], now, at_once)
+        for each, number in zip(asked, numbers, strict=True)
     ]
 
 

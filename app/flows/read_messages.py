@@ -69,8 +69,10 @@ class Place(NamedTuple):
     faults: Sequence[str] = ()
 
 
-def read(conn: Connection, organisation_id: int, asked: Sequence[NewMessage]) -> tuple[Known, list[Asked]]:
-    """Check messages, in order; and what is known of what they name.
+def read(
+    conn: Connection, organisation_id: int, asked: Sequence[NewMessage], *, numbers: int
+) -> tuple[Known, list[Asked]]:
+    """Check messages, in order; and what is known of what they name, with so many numbers for their ids.
 
     Raises Invalid naming every field that is wrong: "0.to", "17.template".
     """
@@ -80,7 +82,7 @@ def read(conn: Connection, organisation_id: int, asked: Sequence[NewMessage]) ->
         raise Invalid.one("", f"These are {len(asked):,} messages; {MOST:,} is the most at once.")
     places = [_read_place(each.to) for each in asked]
     wanted = Wanted(
-        count=len(asked),
+        numbers=numbers,
         templates={each.template for each in asked if each.template is not None},
         addresses={each.sender.strip().lower() for each in asked if each.sender is not None},
         domains={each.domain for each in places if each.domain},

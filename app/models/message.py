@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from app.db import Statements, array, copy, copying, fetch, run
+from app.db import Statements, array, copy, copying, fetch
 from app.message_ids import LONGEST_ID
 from app.models import campaign
 from app.models.campaign import Sending
@@ -115,10 +115,13 @@ class Source:
 # -- Accepting ---------------------------------------------------------------------------------------------------------
 
 
-def take_few(conn: Connection, rows: Sequence[Row], now: datetime) -> None:
-    """Store a handful of messages, accepted now, and let each wait for its time: one statement, one trip."""
+def take_few(conn: Connection, rows: Sequence[Row], now: datetime) -> list[int]:
+    """Store a handful of messages, accepted now, and let each wait for its time: one statement, one trip.
+
+    Their ids, in order: the rows' own have no numbers in them yet.
+    """
     values = {
-        "ids": array(row.id for row in rows),
+        "minutes": array(row.id for row in rows),
         "due_at": [row.due_at for row in rows],
         "shelves": array(shelf_of(row.due_at, now) for row in rows),
         "organisation_ids": array(row.organisation_id for row in rows),
@@ -128,7 +131,7 @@ def take_few(conn: Connection, rows: Sequence[Row], now: datetime) -> None:
         "data": [row.data.decode() for row in rows],
         "metadata": [row.metadata and row.metadata.decode() for row in rows],
     }
-    run(conn, SQL.take_few, values)
+    return [message_id for (message_id,) in fetch(conn, SQL.take_few, values)]
 
 
 @contextmanager

@@ -1,23 +1,32 @@
 -- Messages: a store that is only added to (`message`), and what of it waits for its time (`message_due`).
 
--- The store and what waits, together or not at all. Each of so few is a slip of its own.
+-- The store and what waits, together or not at all. Each of so few is a slip of its own. Numbers are drawn here and not
+-- before: every 32nd one is written to the log, and a transaction of its own would wait for the disk for that.
 -- name: take_few
 WITH new AS MATERIALIZED (
-    SELECT id, due_at, shelf, organisation_id, campaign_id, domain_id, email, data, metadata
+    SELECT minute | nextval('message_number') AS id, place, due_at, shelf, organisation_id, campaign_id, domain_id, email,
+           data, metadata
       FROM unnest(
-               CAST(:ids AS bigint[]), CAST(:due_at AS timestamptz[]), CAST(:shelves AS integer[]),
+               CAST(:minutes AS bigint[]), CAST(:due_at AS timestamptz[]), CAST(:shelves AS integer[]),
                CAST(:organisation_ids AS integer[]), CAST(:campaign_ids AS integer[]),
                CAST(:domain_ids AS integer[]), CAST(:emails AS text[]), CAST(:data AS text[]),
                CAST(:metadata AS text[])
-           ) AS each (id, due_at, shelf, organisation_id, campaign_id, domain_id, email, data, metadata)
+           ) WITH ORDINALITY
+           AS each (
+               minute, due_at, shelf, organisation_id, campaign_id, domain_id, email, data, metadata, place
+           )
 ), stored AS (
     INSERT INTO message (id, due_at, organisation_id, campaign_id, domain_id, email, data, metadata)
     SELECT id, due_at, organisation_id, campaign_id, domain_id, email, CAST(data AS json), CAST(metadata AS json)
       FROM new
+), waiting AS (
+    INSERT INTO message_due (due_at, first_id, campaign_id, size, shelf)
+    SELECT due_at, id, campaign_id, 1, shelf
+      FROM new
 )
-INSERT INTO message_due (due_at, first_id, campaign_id, size, shelf)
-SELECT due_at, id, campaign_id, 1, shelf
+SELECT id
   FROM new
+ ORDER BY place
 
 -- name: cut_now
 INSERT INTO outbox (campaign_id, message, run, due_at, size, first_lead, last_lead, lead_ids)

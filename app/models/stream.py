@@ -34,9 +34,11 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What messages name: `count` of them, templates, senders' addresses in small letters, domains of who gets them."""
+    """What messages name: templates, senders' addresses in small letters, domains of who gets them; how many numbers
+    they need.
+    """
 
-    count: int
+    numbers: int
     templates: Collection[str]
     addresses: Collection[str]
     domains: Collection[str]
@@ -100,7 +102,7 @@ def count_quarantined(conn: Connection, campaign_id: int) -> int:
 
 def look_up(conn: Connection, organisation_id: int, wanted: Wanted) -> Known:
     """What is known for messages that are asked for, as it is now; and so many numbers for their ids."""
-    values: dict[str, object] = {"organisation_id": organisation_id, "count": wanted.count}
+    values: dict[str, object] = {"organisation_id": organisation_id, "count": wanted.numbers}
     values |= {"names": sorted({name.lower() for name in wanted.templates})}
     values |= {"addresses": sorted(wanted.addresses), "domains": sorted(wanted.domains)}
     ((now, numbers, templates, senders, only_sender, streams, domains),) = fetch(conn, SQL.look_up, values)
