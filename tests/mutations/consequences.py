@@ -54,7 +54,7 @@ CONSEQUENCES: Final = (
             (
                 "    new = webhook.add_events(conn, days)\n",
                 "    minute = [int(each.at.timestamp() // 60) % 1440 for _, each in told]\n"
-                "    named = [webhook.key_of(pool.id, each[1].key, at) for each, at in zip(told, minute, strict=True)]\n"
+                "    named = [webhook.key_of(pool.id, told[n][1].key, at) for n, at in enumerate(minute)]\n"
                 "    days |= {key: webhook.day_of(each.at) for key, (_, each) in zip(named, told, strict=True)}\n"
                 "    new = webhook.add_events(conn, days)\n",
             ),
