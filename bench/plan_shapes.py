@@ -167,14 +167,17 @@ SELECT floor(extract(epoch FROM moment.time - %(began)s) / 3600), moment.time, r
 TELL = """
 INSERT INTO told
 SELECT (row_number() OVER (ORDER BY time) - 1) / %(batch)s, time, range_id, lead_id, campaign_id, domain_id, kind,
-       machine, gen_random_uuid(), lead_id %% 1000
+       machine,
+       CAST(overlay(CAST(gen_random_uuid() AS text) PLACING lpad(to_hex(
+           floor(extract(epoch FROM time) / 60)::bigint %% 1440), 4, '0') FROM 1) AS uuid),
+       lead_id %% 1000
   FROM coming
  WHERE hour = %(hour)s
 """
 KEYS = """
-INSERT INTO webhook_event (day, key)
-SELECT (time AT TIME ZONE 'UTC')::date, key FROM told WHERE batch = %(batch)s ORDER BY 1, 2
-    ON CONFLICT DO NOTHING
+COPY (
+    SELECT (time AT TIME ZONE 'UTC')::date, key FROM told WHERE batch = {batch} ORDER BY 1, 2
+) TO STDOUT
 """
 EVENTS = """
 COPY (

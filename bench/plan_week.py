@@ -165,20 +165,20 @@ class Week:
     def _read(self, batch: int, posts: Sequence[int]) -> None:
         """What `ingest` writes for five posts, in its one transaction."""
         values = {"batch": batch, "ids": list(posts)}
-        self.conn.execute(shapes.KEYS, values)
+        self._copy(shapes.KEYS, "webhook_event (day, key)", batch=batch)
         self._copy(shapes.EVENTS, batch=batch)
         for statement in (shapes.TOUCH, shapes.READ, shapes.BOUNCED):
             self.conn.execute(statement, values)
         self.conn.commit()
 
-    def _copy(self, query: str, **more: int) -> None:
+    def _copy(self, query: str, target: str = shapes.COLUMNS, **more: int) -> None:
         """Out by the query and in again as the flows do it, in the same transaction."""
         tenant, account = self.account.tenant, self.account
         ids = {"organisation_id": tenant.organisation_id, "user_id": tenant.user_id, "pool_id": account.pool_id} | more
         with self.conn.cursor() as cursor:
             with cursor.copy(query.format(**ids).encode()) as out:
                 rows = b"".join(bytes(each) for each in out)
-            with cursor.copy(f"COPY {shapes.COLUMNS} FROM STDIN".encode()) as into:
+            with cursor.copy(f"COPY {target} FROM STDIN".encode()) as into:
                 into.write(rows)
 
     def _refresh(self, runtime: Runtime, hour: int) -> None:

@@ -1,5 +1,6 @@
 -- The oldest due range of one campaign. The partial index holds waiting ranges only and gives them in order of due time.
 -- Leads that wait for a receiver are passed over while its limit is used up, and taken no more at a time than may go at once.
+-- As JSON the ids are read faster than as an array.
 -- name: claim
 WITH next AS (
     SELECT id
@@ -30,7 +31,7 @@ UPDATE outbox
 RETURNING outbox.id AS range_id, outbox.campaign_id, outbox.run, outbox.fence, outbox.attempts,
           coalesce(extract(epoch FROM now() - outbox.deferred_since), 0)::float8 AS put_off_for,
           outbox.position, outbox.waits_for, outbox.variant,
-          outbox.lead_ids[
+          array_to_json(outbox.lead_ids[
               outbox.position + 1 : least(
                   outbox.position + CAST(:most AS bigint),
                   outbox.size,
@@ -44,7 +45,7 @@ RETURNING outbox.id AS range_id, outbox.campaign_id, outbox.run, outbox.fence, o
                       )
                   END
               )
-          ] AS lead_ids
+          ]) AS lead_ids
 
 -- A page comes as six values: as a row for each lead it took longer to be read than to be found. A lead may be suppressed
 -- for everybody and for this sender at once: a join would give it twice.
