@@ -26,6 +26,7 @@ ROUNDS = (0.03, 0.2, 0.0)  # the share of emails that are put off at the first t
 POSTS_KEPT = timedelta(days=3)
 FRESH = timedelta(days=7)  # chunks are compressed when they are older
 SUMS = ("report_5min", "report_hour", "report_day", "brief_5min", "brief_hour", "brief_day")
+SUMS += ("user_5min", "user_hour", "user_day")
 PHASES = ("send", "webhooks", "posts", "refresh")
 HOUR = timedelta(hours=1)
 
@@ -185,16 +186,7 @@ class Week:
         """What policies, or the clock, have done by the end of the hour."""
         for summarise in (shapes.SUMMARISE, shapes.SUMMARISE_TIMES):
             self._alone(summarise, self.began + (hour - 23) * HOUR)
-        if self.house.edition == "apache":
-            while refresh(runtime, hours_wait=0, days_wait=0):
-                pass
-            return
-        with psycopg.connect(self.house.database_url, autocommit=True) as conn:
-            for name in SUMS:
-                end = self.began + (hour + 1) * HOUR
-                conn.execute(
-                    "CALL refresh_continuous_aggregate(%s, %s, %s)", [name, self.began - timedelta(days=2), end]
-                )
+        catch_up(self.house, runtime, self.began - timedelta(days=2), self.began + (hour + 1) * HOUR)
 
     def _tidy(self, day: int) -> None:
         now = self.began + timedelta(days=day + 1)
@@ -250,3 +242,14 @@ def figures(day: Day) -> Figures:
         "wal_bytes_per_email_page_images": day.images / day.emails,
         "wal_bytes_per_email": sum(log for phase, log in wal.items() if phase != "world") / day.emails,
     }
+
+
+def catch_up(house: Server, runtime: Runtime, since: datetime, until: datetime) -> None:
+    """Sums of what was written meanwhile, as the policies, or the clock, make them within a minute or two."""
+    if house.edition == "apache":
+        while refresh(runtime, hours_wait=0, days_wait=0):
+            pass
+        return
+    with psycopg.connect(house.database_url, autocommit=True) as conn:
+        for name in SUMS:
+            conn.execute("CALL refresh_continuous_aggregate(%s, %s, %s)", [name, since, until])

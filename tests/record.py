@@ -14,6 +14,7 @@ from app.flows import refresh
 from app.runtime import Runtime
 
 LEVELS = ("report_5min", "report_hour", "report_day", "brief_5min", "brief_hour", "brief_day")
+LEVELS += ("user_5min", "user_hour", "user_day")
 
 INSERT = text("""
     INSERT INTO event (time, lead_id, organisation_id, user_id, campaign_id, domain_id, kind,
@@ -84,20 +85,24 @@ def _persist(conn: psycopg.Connection[tuple[object, ...]], statement: str) -> No
 
 
 def sums(conn: Connection, view: str) -> dict[tuple[Any, ...], int]:
-    """(bucket, campaign, kind, run, machine) -> total, as a view says it."""
-    rows = conn.execute(
-        text(f"SELECT bucket, campaign_id, kind, run, machine, sum(total) FROM {view} GROUP BY 1, 2, 3, 4, 5")
-    )
-    return {tuple(row[:5]): int(row[5]) for row in rows}
+    """(bucket, campaign, kind, run, machine) -> total, as a view says it; (bucket, user, kind, machine) by user."""
+    columns = _columns(view)
+    rows = conn.execute(text(f"SELECT bucket, {columns}, sum(total) FROM {view} GROUP BY bucket, {columns}"))
+    return {tuple(row[:-1]): int(row[-1]) for row in rows}
 
 
-def truth(conn: Connection, width: str) -> dict[tuple[Any, ...], int]:
+def truth(conn: Connection, view: str, width: str) -> dict[tuple[Any, ...], int]:
     """The same straight from the events."""
+    columns = _columns(view)
     rows = conn.execute(
         text(
-            "SELECT time_bucket(CAST(:width AS interval), time), campaign_id, kind, run, machine, sum(weight)"
-            " FROM event GROUP BY 1, 2, 3, 4, 5"
+            f"SELECT time_bucket(CAST(:width AS interval), time) AS bucket, {columns}, sum(weight)"
+            f" FROM event GROUP BY 1, {columns}"
         ),
         {"width": width},
     )
-    return {tuple(row[:5]): int(row[5]) for row in rows}
+    return {tuple(row[:-1]): int(row[-1]) for row in rows}
+
+
+def _columns(view: str) -> str:
+    return "user_id, kind, machine" if view.startswith("user") else "campaign_id, kind, run, machine"

@@ -22,7 +22,7 @@ WRITE = """
 """
 WIDTHS = {
     f"{kind}_{level}": width
-    for kind in ("report", "brief")
+    for kind in ("report", "brief", "user")
     for level, width in (("5min", "5 minutes"), ("hour", "1 hour"), ("day", "1 day"))
 }
 
@@ -45,7 +45,7 @@ def hours_ago(hours: float) -> datetime:
 def assert_sums_are_true(running: Runtime) -> None:
     with running.db.begin() as conn:
         for view, width in WIDTHS.items():
-            assert record.sums(conn, view) == record.truth(conn, width), view
+            assert record.sums(conn, view) == record.truth(conn, view, width), view
 
 
 def total(running: Runtime, view: str = "report_day") -> int:
@@ -57,7 +57,7 @@ def total(running: Runtime, view: str = "report_day") -> int:
 def test_an_event_counts_as_soon_as_it_is_committed(running: Runtime) -> None:
     with running.db.begin() as conn:
         record.append(conn, now(), "sent", 5)
-    assert [total(running, view) for view in WIDTHS] == [5] * 6
+    assert [total(running, view) for view in WIDTHS] == [5] * len(WIDTHS)
 
 
 @pytest.mark.editions
@@ -120,7 +120,7 @@ def test_a_late_commit_counts_at_once_on_the_apache_edition(running: Runtime) ->
         late.execute(WRITE)
         record.refresh_all(running)
         late.commit()
-    assert [total(running, view) for view in WIDTHS] == [2] * 6
+    assert [total(running, view) for view in WIDTHS] == [2] * len(WIDTHS)
     record.refresh_all(running)
     assert_sums_are_true(running)
 
@@ -225,7 +225,7 @@ def test_events_go_when_they_are_too_old_and_their_sums_stay(running: Runtime) -
         assert conn.execute(text("SELECT count(*) FROM event")).scalar_one() == 5
     refresh.refresh(running, hours_wait=0, days_wait=0)
     record.run_policies(running, "policy_refresh_continuous_aggregate")
-    assert [total(running, view) for view in WIDTHS] == [15] * 6
+    assert [total(running, view) for view in WIDTHS] == [15] * len(WIDTHS)
 
 
 @pytest.mark.editions
@@ -250,7 +250,7 @@ def test_an_event_older_than_the_horizon_changes_no_sum(running: Runtime) -> Non
     with running.db.begin() as conn:
         record.append(conn, hours_ago(24 * 80), "bounced", [4])
     record.refresh_all(running)
-    assert [total(running, view) for view in WIDTHS] == [10] * 6
+    assert [total(running, view) for view in WIDTHS] == [10] * len(WIDTHS)
 
 
 @pytest.mark.editions
@@ -307,6 +307,7 @@ def test_sums_are_made_after_what_they_are_made_from(running: Runtime) -> None:
     """At the same moment a refresh may miss what another writes. The Apache edition has one refresher alone."""
     finer = {f"report_{level}": f"report_{below}" for level, below in (("hour", "5min"), ("day", "hour"))}
     finer |= {"brief_5min": "report_5min", "brief_hour": "brief_5min", "brief_day": "brief_hour"}
+    finer |= {"user_5min": "brief_5min", "user_hour": "user_5min", "user_day": "user_hour"}
     with running.db.begin() as conn:
         rows = conn.execute(
             text(
@@ -318,5 +319,5 @@ def test_sums_are_made_after_what_they_are_made_from(running: Runtime) -> None:
         apache = rollup.edition(conn) == "apache"
     ends = {row.hypertable_name: row.end_offset for row in rows}
     every = {row.hypertable_name: row.schedule_interval for row in rows}
-    assert len(rows) == (0 if apache else 6)
+    assert len(rows) == (0 if apache else 9)
     assert [view for view, below in finer.items() if rows and ends[view] <= ends[below] + every[below]] == []

@@ -24,7 +24,7 @@ SQL = Statements("report")
 
 MOST_DAYS = 1100
 FIRST_YEAR, LAST_YEAR = 2000, 2200  # nothing was sent before; at 9999 the calendar has no next midnight
-_VIEW = re.compile(r"\b(report|brief)_hour\b")
+_VIEW = re.compile(r"\b(report|brief|user)_hour\b")
 BEGINNING, END = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 Key = TypeVar("Key", bound=Hashable)
 
@@ -204,7 +204,10 @@ def sum_days(
 ) -> list[Day]:
     """By day and user (or one user's days): how many emails, and what happened to them on that day."""
     only = {"user_id": user_id, "campaign_id": campaign_id, "domain_id": domain_id}
-    rows = _over(conn, SQL.sum_days, organisation_id, of, zone=of.zone, **only)
+    if campaign_id is None and domain_id is None:
+        rows = _over(conn, SQL.sum_days, organisation_id, of, zone=of.zone, user_id=user_id)
+    else:
+        rows = _over(conn, SQL.sum_days_of_part, organisation_id, of, zone=of.zone, **only)
     sums = _fold(rows, lambda row: (row.day, int(row.user_id)))
     names = _names(conn, SQL.name_users, {user for _, user in sums}, organisation_id=organisation_id)
     return [Day(day, user, names.get(user), figures) for (day, user), figures in sums.items()]
@@ -219,7 +222,10 @@ def sum_users(
     domain_id: int | None = None,
 ) -> list[Named]:
     """By user, who sent most first."""
-    rows = _over(conn, SQL.sum_users, organisation_id, of, campaign_id=campaign_id, domain_id=domain_id)
+    if campaign_id is None and domain_id is None:
+        rows = _over(conn, SQL.sum_users, organisation_id, of)
+    else:
+        rows = _over(conn, SQL.sum_users_of_part, organisation_id, of, campaign_id=campaign_id, domain_id=domain_id)
     sums = _fold(rows, lambda row: int(row.user_id))
     return _greatest(_named(sums, _names(conn, SQL.name_users, sums, organisation_id=organisation_id)))
 

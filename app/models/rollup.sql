@@ -57,7 +57,7 @@ SELECT alter_job(job_id, config_merge => jsonb_build_object('start_offset', (now
 FROM timescaledb_information.jobs
 WHERE proc_name = 'policy_refresh_continuous_aggregate'
   AND hypertable_schema = current_schema()
-  AND hypertable_name ~ '^(report|brief)_(5min|hour|day)$'
+  AND hypertable_name ~ '^(report|brief|user)_(5min|hour|day)$'
 
 -- name: move_retention
 SELECT alter_job(job_id, config_merge => jsonb_build_object('drop_after', keep::text))
@@ -90,11 +90,19 @@ WITH chosen AS (
 ), brief_cleared AS (
     DELETE FROM rollup_brief_5min
     WHERE bucket IN (SELECT bucket FROM closed)
+), user_cleared AS (
+    DELETE FROM rollup_user_5min
+    WHERE bucket IN (SELECT bucket FROM closed)
 ), rolled_up AS (
     INSERT INTO rollup_5min
     SELECT *
     FROM sum_5min(ARRAY(SELECT DISTINCT bucket FROM closed))
     RETURNING *
+), by_user AS (
+    INSERT INTO rollup_user_5min (bucket, organisation_id, user_id, kind, machine, total)
+    SELECT bucket, organisation_id, user_id, kind, machine, sum(total)
+    FROM rolled_up
+    GROUP BY bucket, organisation_id, user_id, kind, machine
 ), brief AS (
     INSERT INTO rollup_brief_5min (bucket, organisation_id, user_id, campaign_id, kind, pool_id, variant, run, machine,
         message, total)
@@ -133,11 +141,19 @@ WITH chosen AS (
 ), brief_cleared AS (
     DELETE FROM rollup_brief_hour
     WHERE bucket IN (SELECT bucket FROM closed)
+), user_cleared AS (
+    DELETE FROM rollup_user_hour
+    WHERE bucket IN (SELECT bucket FROM closed)
 ), rolled_up AS (
     INSERT INTO rollup_hour
     SELECT *
     FROM sum_hour(ARRAY(SELECT DISTINCT bucket FROM closed))
     RETURNING *
+), by_user AS (
+    INSERT INTO rollup_user_hour (bucket, organisation_id, user_id, kind, machine, total)
+    SELECT bucket, organisation_id, user_id, kind, machine, sum(total)
+    FROM rolled_up
+    GROUP BY bucket, organisation_id, user_id, kind, machine
 ), brief AS (
     INSERT INTO rollup_brief_hour (bucket, organisation_id, user_id, campaign_id, kind, pool_id, variant, run, machine,
         message, total)
@@ -171,11 +187,19 @@ WITH chosen AS (
 ), brief_cleared AS (
     DELETE FROM rollup_brief_day
     WHERE bucket IN (SELECT bucket FROM closed)
+), user_cleared AS (
+    DELETE FROM rollup_user_day
+    WHERE bucket IN (SELECT bucket FROM closed)
 ), rolled_up AS (
     INSERT INTO rollup_day
     SELECT *
     FROM sum_day(ARRAY(SELECT DISTINCT bucket FROM closed))
     RETURNING *
+), by_user AS (
+    INSERT INTO rollup_user_day (bucket, organisation_id, user_id, kind, machine, total)
+    SELECT bucket, organisation_id, user_id, kind, machine, sum(total)
+    FROM rolled_up
+    GROUP BY bucket, organisation_id, user_id, kind, machine
 ), brief AS (
     INSERT INTO rollup_brief_day (bucket, organisation_id, user_id, campaign_id, kind, pool_id, variant, run, machine,
         message, total)
