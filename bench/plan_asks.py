@@ -45,6 +45,8 @@ def ask(house: Server, runtime: Runtime, account: Account, day: Day, seed: int) 
     # What these questions wrote is summed up, too: a day passes in seconds here, and the last five minutes, which are
     # summed live, would hold what was asked on every day before.
     catch_up(house, runtime, now - timedelta(days=3), now + timedelta(minutes=5))
+    with psycopg.connect(house.database_url, autocommit=True) as conn:  # as autovacuum, which has a day for it
+        conn.execute("ANALYZE event, outbox, handoff")
     return figures | _report(runtime, account, day)
 
 
