@@ -321,3 +321,22 @@ def test_sums_are_made_after_what_they_are_made_from(running: Runtime) -> None:
     every = {row.hypertable_name: row.schedule_interval for row in rows}
     assert len(rows) == (0 if apache else 9)
     assert [view for view, below in finer.items() if rows and ends[view] <= ends[below] + every[below]] == []
+
+
+@pytest.mark.editions
+def test_sums_by_user_that_an_older_clock_left_behind_are_made_again(running: Runtime) -> None:
+    """Between a migration and the new processes a clock rolls up that knows nothing of them."""
+    with running.db.begin() as conn:
+        for hours in (3, 50):
+            record.append(conn, hours_ago(hours), "sent", 3)
+    record.refresh_all(running)
+    with running.db.begin() as conn:
+        apache = rollup.edition(conn) == "apache"
+        for level in ("5min", "hour", "day") if apache else ():
+            conn.execute(text(f"DELETE FROM rollup_user_{level} WHERE bucket < now() - INTERVAL '30 hours'"))
+            conn.execute(text(f"UPDATE rollup_user_{level} SET kind = 'unknown'"))
+    assert refresh.mend(running) == (2 if apache else 0)
+    assert_sums_are_true(running)
+    record.refresh_all(running)
+    assert_sums_are_true(running)
+    assert refresh.mend(running) == 0

@@ -65,6 +65,7 @@ TASKS: Final = (
     Task(2.0, ingest.ring_waiting),
     Task(5.0, rescue.rescue_expired),
     Task(5.0, choose_winner.choose_due, aside=True),
+    Task(86_400.0, refresh.mend, aside=True),  # when it begins to work, too
     Task(5.0, refresh.refresh),
     Task(5.0, steer.close_cancelled, aside=True),
     Task(5.0, alerts.deliver, aside=True),

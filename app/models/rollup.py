@@ -54,6 +54,11 @@ def roll_up_days(conn: Connection, buckets: int, wait: float) -> int:
     return int(conn.execute(SQL.roll_up_days, {"buckets": buckets, "wait": wait}).scalar_one())
 
 
+def touch_unequal(conn: Connection, days: int) -> int:
+    """Have buckets of the last days rolled up again whose sums by user are not those by campaign; how many."""
+    return conn.execute(SQL.touch_unequal, {"days": days}).rowcount
+
+
 # -- What is too old ---------------------------------------------------------------------------------------------------
 
 

@@ -66,6 +66,23 @@ WHERE proc_name = 'policy_retention'
   AND hypertable_schema = current_schema()
   AND hypertable_name = 'event'
 
+-- name: touch_unequal
+-- Buckets whose sums by user are not those by campaign are rolled up again, and their hours and days after them.
+WITH brief AS (
+    SELECT bucket, organisation_id, user_id, kind, machine, sum(total)
+    FROM rollup_brief_5min
+    WHERE bucket > now() - make_interval(days => :days)
+    GROUP BY bucket, organisation_id, user_id, kind, machine
+), by_user AS (
+    SELECT bucket, organisation_id, user_id, kind, machine, total
+    FROM rollup_user_5min
+    WHERE bucket > now() - make_interval(days => :days)
+)
+INSERT INTO touched_5min (bucket)
+SELECT bucket
+FROM ((TABLE brief EXCEPT TABLE by_user) UNION ALL (TABLE by_user EXCEPT TABLE brief)) AS unequal
+GROUP BY bucket
+
 -- name: roll_up_5min
 WITH chosen AS (
     SELECT DISTINCT bucket
