@@ -38,7 +38,7 @@ def test_the_page_names_every_view_that_readers_may_read(database_url: str) -> N
     plain = {name for name in readable if not name.endswith("_named")}
     assert {name.removesuffix("_named") for name in readable} <= plain
     assert {name for name in plain if f"`{name}`" not in PAGE.read_text()} == set()
-    assert len(readable) == 18
+    assert len(readable) == 21
 
 
 @pytest.mark.editions
