@@ -30,6 +30,7 @@ set_json_loads(orjson.loads)  # a page reads a thousand leads' attributes
 # SQLSTATE classes that mean "the server is away or full", not "the statement is wrong" (PostgreSQL manual, appendix A).
 # 25006: a primary that was demoted, and takes no write any more.
 _AWAY = ("08", "53", "57P", "25006")
+_LOCKED = "55P03"
 
 
 class Base(DeclarativeBase):
@@ -170,6 +171,11 @@ def _availability() -> Iterator[None]:
         if _is_away(error):
             raise Unavailable("The database cannot be reached.") from error
         raise
+
+
+def is_locked(error: DBAPIError) -> bool:
+    """Whether a statement gave up since somebody else held a lock for longer than `lock_timeout`."""
+    return getattr(error.orig, "sqlstate", None) == _LOCKED
 
 
 def _is_away(error: BaseException | None) -> bool:

@@ -25,8 +25,7 @@ POST = 1_000  # events of a provider's post
 ROUNDS = (0.03, 0.2, 0.0)  # the share of emails that are put off at the first try, at the second, at the third
 POSTS_KEPT = timedelta(days=3)
 FRESH = timedelta(days=7)  # chunks are compressed when they are older
-SUMS = ("report_5min", "report_hour", "report_day", "brief_5min", "brief_hour", "brief_day")
-SUMS += ("user_5min", "user_hour", "user_day")
+SUMS = tuple(f"{family}_{level}" for family in ("report", "brief", "user") for level in ("5min", "hour", "day"))
 PHASES = ("send", "webhooks", "posts", "refresh")
 HOUR = timedelta(hours=1)
 

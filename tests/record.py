@@ -13,8 +13,7 @@ from app.config import Settings
 from app.flows import refresh
 from app.runtime import Runtime
 
-LEVELS = ("report_5min", "report_hour", "report_day", "brief_5min", "brief_hour", "brief_day")
-LEVELS += ("user_5min", "user_hour", "user_day")
+LEVELS = tuple(f"{family}_{level}" for family in ("report", "brief", "user") for level in ("5min", "hour", "day"))
 
 INSERT = text("""
     INSERT INTO event (time, lead_id, organisation_id, user_id, campaign_id, domain_id, kind,

@@ -53,11 +53,8 @@ def end_estimate(
     ceilings: list[Ceiling] = []
     limits = {each.receiver: each for each in limit.list_limits(conn, way.pool_id)}
     whole = limits.pop(WHOLE, None)
-    if whole is not None and whole.per_second is not None:
-        rates.append((whole.per_second, "the pool's limit a second"))
-    if whole is not None and whole.per_day is not None:
-        by_day = partial(_always, whole.per_day)
-        ceilings.append(Ceiling("the pool's limit by day", by_day, limit.find_slots(conn, way.pool_id)))
+    if whole is not None:
+        rates, ceilings = _limited(conn, way.pool_id, whole, "the pool's limit")
     warm_ups = warm_up.find(conn, way.organisation_id, pool_id=way.pool_id, domain=way.domain)
     slots = warm_up.find_slots(conn, [each.id for each in warm_ups]) if warm_ups else {}
     for each in warm_ups:
@@ -79,15 +76,21 @@ def _by_receiver(
     found = []
     for name, share in receiver.find_shares(conn, campaign_id, limits.keys()).items():
         each, known = limits[name], receiver.RECEIVERS.get(name)
-        called = f"the limit for {known.name if known is not None else name}"
-        rates = [] if each.per_second is None else [(each.per_second, f"{called} a second")]
-        ceilings = []
-        if each.per_day is not None:
-            spent = limit.find_slots(conn, pool_id, name)
-            ceilings.append(Ceiling(f"{called} by day", partial(_always, each.per_day), spent))
+        rates, ceilings = _limited(conn, pool_id, each, f"the limit for {known.name if known is not None else name}")
         if rates or ceilings:
             found.append(estimate(ceil(leads * share), begin, rates, ceilings))
     return found
+
+
+def _limited(conn: Connection, pool_id: int, each: Limit, called: str) -> tuple[list[tuple[float, str]], list[Ceiling]]:
+    """What one limit of a pool comes to, as `estimate` reads it."""
+    rates, ceilings = [], []
+    if each.per_second is not None:
+        rates.append((each.per_second, f"{called} a second"))
+    if each.per_day is not None:
+        spent = limit.find_slots(conn, pool_id, each.receiver)
+        ceilings.append(Ceiling(f"{called} by day", partial(_always, each.per_day), spent))
+    return rates, ceilings
 
 
 def estimate(leads: int, begin: datetime, rates: Sequence[tuple[float, str]], ceilings: Sequence[Ceiling]) -> Estimate:

@@ -158,7 +158,7 @@ def _shape(conn: Connection, pool: Pool, hits: Sequence[Hit]) -> None:
 
 def _sort(conn: Connection, pool: Pool, posts: Sequence[Post], told: Sequence[tuple[Post, Reported]]) -> Sorted:
     window = webhook.find_window(conn)
-    first, last = window.first, window.today + 1
+    first, last = window.first, window.last
     # A post says when it happened; of mail it may be when we got it, which another copy of it would say otherwise.
     timed = window.timed if pool.provider in WEBHOOKS else last + 1
     found = Sorted({}, [], 0, Counter(dict.fromkeys((post.id for post in posts), 0)))
@@ -166,7 +166,7 @@ def _sort(conn: Connection, pool: Pool, posts: Sequence[Post], told: Sequence[tu
     for match in webhook.match(conn, pool.id, [(each.handoff_id, each.lead_id) for _, each in told]):
         post, each = told[match.place - 1]
         found.unmatched[post.id] -= 1
-        day, minute = divmod(int(each.at.timestamp() // 60), 1440)
+        day, minute = webhook.day_and_minute(each.at)
         hit = Hit(_seen_through(each), post, match)
         if first <= day <= last:
             key = webhook.key_of(pool.id, each.key, minute if day >= timed else None)

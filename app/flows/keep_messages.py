@@ -14,6 +14,7 @@ from typing import Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from app.db import is_locked
 from app.errors import Invalid
 from app.flows import reconcile
 from app.message_ids import to_public
@@ -66,18 +67,18 @@ def _drop_shelves(runtime: Runtime) -> int:
     """Drop shelves of what waits that are over and empty: each look for what is due opens all that were not dropped."""
     with runtime.db.begin() as conn:
         over = message_ledger.find_shelves_over(conn)
+    dropped = 0
     try:
-        for dropped, shelf in enumerate(over):
+        for shelf in over:
             if runtime.stopping.is_set():
-                return dropped
+                break
             with runtime.db.begin() as conn:
-                message_ledger.drop_shelf(conn, shelf)
+                dropped += message_ledger.drop_shelf(conn, shelf)
     except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) != message_ledger.LOCKED:
+        if not is_locked(error):
             raise
         log.info("shelves are dropped later: somebody is at them")
-        return 0
-    return len(over)
+    return dropped
 
 
 def read_retention(runtime: Runtime) -> Retention:

@@ -13,11 +13,11 @@ from functools import partial
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from app.db import is_locked
 from app.models import event, rollup
 from app.runtime import Runtime
 
 BUCKETS = 100  # rolled up in one transaction; at 8,000 events a second one bucket takes about a second
-LOCKED = "55P03"  # SQLSTATE: somebody else tends to the same chunk
 TURN = 4.0  # seconds; the clock has other things to do
 
 # Webhooks touch the same hours and days again and again: they are rolled up at most every so many seconds.
@@ -68,7 +68,7 @@ def summarise(runtime: Runtime) -> int:
         with runtime.db.begin() as conn:
             return event.summarise_sent(conn)
     except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) != LOCKED:
+        if not is_locked(error):
             raise
         return 0
 

@@ -38,11 +38,11 @@ def try_lock(conn: Connection, request: Request) -> bool:
 
 def find(conn: Connection, request: Request) -> tuple[bytes, Answer] | None:
     """(digest of the request, its answer) under this key within the last day."""
-    for digest, status, location, body, sealed in fetch(
-        conn, SQL.find, {"api_key_id": request.api_key_id, "key": request.key}
-    ):
-        return bytes(digest), Answer(status, bytes(body), location, sealed)
-    return None
+    rows = fetch(conn, SQL.find, {"api_key_id": request.api_key_id, "key": request.key})
+    if not rows:
+        return None
+    digest, status, location, body, sealed = rows[0]
+    return bytes(digest), Answer(status, bytes(body), location, sealed)
 
 
 def keep(conn: Connection, request: Request, answer: Answer) -> None:

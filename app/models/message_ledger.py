@@ -22,7 +22,6 @@ from app.shelves import is_over, last_of
 
 SQL = Statements("message_ledger")
 AFTER = timedelta(minutes=15)  # a shelf that is over is left alone: a request that is still under way may need it
-LOCKED = "55P03"  # SQLSTATE: a lock was waited for long enough
 EARLIER = timedelta(minutes=1)  # a range's events are younger than it is; clocks are the database's alone
 
 
@@ -135,7 +134,7 @@ def find_shelves_over(conn: Connection) -> list[int]:
 def drop_shelf(conn: Connection, shelf: int) -> bool:
     """Drop a shelf; False where something lies on it. Nobody is at what waits meanwhile, not even to read.
 
-    Raises OperationalError (sqlstate LOCKED) where somebody is, for longer than others may be kept waiting for us.
+    Raises OperationalError (db.is_locked) where somebody is, for longer than others may be kept waiting for us.
     """
     conn.execute(SQL.wait_little)
     conn.execute(SQL.lock_shelves)

@@ -75,8 +75,7 @@ def sort(
     unasked: set[int] = set()
     for lead_id in lead_ids:
         domain_id, name, known = found.get(lead_id, (0, "", OTHERS))
-        receiver = name if name in named else known or of_domain(name) or OTHERS
-        sorted_leads[receiver if receiver in named else OTHERS].append(lead_id)
+        sorted_leads[_pick(named, name, known)].append(lead_id)
         if known is None and of_domain(name) is None:
             unasked.add(domain_id)
     if unasked:
@@ -93,8 +92,16 @@ def find_shares(conn: Connection, campaign_id: int, named: Collection[str]) -> d
     shares: defaultdict[str, float] = defaultdict(float)
     total = sum(row.weight for row in rows)
     for row in rows:
-        shares[row.name if row.name in named else row.receiver or of_domain(row.name) or OTHERS] += row.weight / total
-    return {each: share for each, share in shares.items() if each in named}
+        shares[_pick(named, row.name, row.receiver)] += row.weight / total
+    shares.pop(OTHERS, None)
+    return dict(shares)
+
+
+def _pick(named: Collection[str], domain: str, known: str | None) -> str:
+    """Of receivers and domains in `named` that which a domain counts for: itself first, else who is `known` to take
+    its mail; OTHERS where it is none of them."""
+    receiver = domain if domain in named else known or of_domain(domain) or OTHERS
+    return receiver if receiver in named else OTHERS
 
 
 def _find_domains(

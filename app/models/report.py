@@ -24,7 +24,11 @@ SQL = Statements("report")
 
 MOST_DAYS = 1100
 FIRST_YEAR, LAST_YEAR = 2000, 2200  # nothing was sent before; at 9999 the calendar has no next midnight
-_VIEW = re.compile(r"\b(report|brief|user)_hour\b")
+_VIEW = re.compile(r"\b(report|brief)_hour\b")
+# What stands in its place: the same of another level, or of one domain, or without campaigns.
+_USUAL = r"\1_{level}"
+_ONE_DOMAIN = "(SELECT * FROM report_{level} WHERE domain_id = :domain_id) AS report"
+_WHOLE = "(SELECT *, CAST(NULL AS integer) AS campaign_id FROM user_{level}) AS report"
 BEGINNING, END = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 Key = TypeVar("Key", bound=Hashable)
 
@@ -204,10 +208,7 @@ def sum_days(
 ) -> list[Day]:
     """By day and user (or one user's days): how many emails, and what happened to them on that day."""
     only = {"user_id": user_id, "campaign_id": campaign_id, "domain_id": domain_id}
-    if campaign_id is None and domain_id is None:
-        rows = _over(conn, SQL.sum_days, organisation_id, of, zone=of.zone, user_id=user_id)
-    else:
-        rows = _over(conn, SQL.sum_days_of_part, organisation_id, of, zone=of.zone, **only)
+    rows = _over(conn, SQL.sum_days, organisation_id, of, whole=campaign_id is None, zone=of.zone, **only)
     sums = _fold(rows, lambda row: (row.day, int(row.user_id)))
     names = _names(conn, SQL.name_users, {user for _, user in sums}, organisation_id=organisation_id)
     return [Day(day, user, names.get(user), figures) for (day, user), figures in sums.items()]
@@ -222,10 +223,8 @@ def sum_users(
     domain_id: int | None = None,
 ) -> list[Named]:
     """By user, who sent most first."""
-    if campaign_id is None and domain_id is None:
-        rows = _over(conn, SQL.sum_users, organisation_id, of)
-    else:
-        rows = _over(conn, SQL.sum_users_of_part, organisation_id, of, campaign_id=campaign_id, domain_id=domain_id)
+    only = {"campaign_id": campaign_id, "domain_id": domain_id}
+    rows = _over(conn, SQL.sum_users, organisation_id, of, whole=campaign_id is None, **only)
     sums = _fold(rows, lambda row: int(row.user_id))
     return _greatest(_named(sums, _names(conn, SQL.name_users, sums, organisation_id=organisation_id)))
 
@@ -240,7 +239,7 @@ def sum_campaigns_of_days(
     domain_id: int | None = None,
 ) -> list[Named]:
     """By campaign of which anything happened in these days, the greatest first."""
-    only = {"user_id": user_id, "campaign_id": campaign_id, "domain_id": domain_id}
+    only: dict[str, Any] = {"user_id": user_id, "campaign_id": campaign_id, "domain_id": domain_id}
     rows = _over(conn, SQL.sum_campaigns_of_days, organisation_id, of, **only)
     sums = _fold(rows, lambda row: int(row.campaign_id))
     return _greatest(_named(sums, _names(conn, SQL.name_campaigns, sums, organisation_id=organisation_id)))
@@ -257,7 +256,7 @@ def sum_domains_of_days(
     domain_id: int | None = None,
 ) -> list[Named]:
     """By recipient domain: those that most emails went to in these days, the greatest first."""
-    only = {"user_id": user_id, "campaign_id": campaign_id, "domain_id": domain_id}
+    only: dict[str, Any] = {"user_id": user_id, "campaign_id": campaign_id, "domain_id": domain_id}
     rows = _over(conn, SQL.sum_domains_of_days, organisation_id, of, limit=limit, **only)
     sums = _fold(rows, lambda row: int(row.domain_id))
     return _greatest(_named(sums, _names(conn, SQL.name_domains, sums)))
@@ -272,19 +271,21 @@ def _over(
     organisation_id: int,
     of: Period,
     *,
+    whole: bool = False,
     domain_id: int | None = None,
     **values: object,
 ) -> Iterable[Row[Any]]:
+    """`whole`: campaigns are neither told apart nor chosen among."""
     bounds = {"organisation_id": organisation_id, "since": of.since, "until": of.until}
     only = {} if domain_id is None else {"domain_id": domain_id}
-    return conn.execute(_at(of.level, statement, one_domain=bool(only)), bounds | values | only)
+    view = _ONE_DOMAIN if only else _WHOLE if whole else _USUAL
+    return conn.execute(_at(of.level, statement, view), bounds | values | only)
 
 
 @cache
-def _at(level: str, statement: TextClause, *, one_domain: bool) -> TextClause:
-    """The statement over another level, or over one domain's sums: it is the view that differs, and nothing else."""
-    part = f"(SELECT * FROM report_{level} WHERE domain_id = :domain_id) AS report"  # noqa: S608 (a level is ours)
-    return text(_VIEW.sub(part if one_domain else rf"\1_{level}", statement.text))
+def _at(level: str, statement: TextClause, view: str) -> TextClause:
+    """The statement over another view's level: that is what differs, and nothing else."""
+    return text(_VIEW.sub(view.format(level=level), statement.text))
 
 
 def _fold(rows: Iterable[Row[Any]], key: Callable[[Row[Any]], Key]) -> dict[Key, Figures]:

@@ -1,7 +1,7 @@
--- Reports: sums over the report views, never over events; the brief ones wherever domain and link are not asked for, and
--- those by user where no campaign is. In what spans days, user_hour, brief_hour and report_hour stand for the view that
--- fits. report.py puts _5min in the place of _hour where days begin at odd minutes, _day where they are UTC's; or, for one
--- domain, its part of report_hour.
+-- Reports: sums over the report views, never over events; the brief ones wherever domain and link are not asked for.
+-- In what spans days, brief_hour and report_hour stand for the view that fits. report.py puts _5min in the place of
+-- _hour where days begin at odd minutes, _day where they are UTC's; or, for one domain, its part of report_hour; or, where
+-- neither campaigns nor domains are told apart, user_hour.
 
 -- A stream of messages is shown as what it is, wherever campaigns are named.
 -- name: find_campaign
@@ -47,16 +47,6 @@ ORDER BY bucket
 
 -- name: sum_days
 SELECT CAST(bucket AT TIME ZONE :zone AS date) AS day, user_id, kind, machine, sum(total) AS total
-FROM user_hour
-WHERE organisation_id = :organisation_id
-  AND bucket >= :since
-  AND bucket < :until
-  AND (CAST(:user_id AS integer) IS NULL OR user_id = :user_id)
-GROUP BY day, user_id, kind, machine
-ORDER BY day, user_id
-
--- name: sum_days_of_part
-SELECT CAST(bucket AT TIME ZONE :zone AS date) AS day, user_id, kind, machine, sum(total) AS total
 FROM brief_hour
 WHERE organisation_id = :organisation_id
   AND bucket >= :since
@@ -67,14 +57,6 @@ GROUP BY day, user_id, kind, machine
 ORDER BY day, user_id
 
 -- name: sum_users
-SELECT user_id, kind, machine, sum(total) AS total
-FROM user_hour
-WHERE organisation_id = :organisation_id
-  AND bucket >= :since
-  AND bucket < :until
-GROUP BY user_id, kind, machine
-
--- name: sum_users_of_part
 SELECT user_id, kind, machine, sum(total) AS total
 FROM brief_hour
 WHERE organisation_id = :organisation_id

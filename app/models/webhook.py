@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from app.db import Statements, array, copy, fetch
 from app.mail import Reported
-from app.message_ids import is_message
+from app.message_ids import MINUTES_A_DAY, is_message
 from app.models import message
 
 SQL = Statements("webhook")
@@ -24,7 +24,6 @@ FIRST_POSTS: Final = 4  # locked before anything is known of their size
 TRIES: Final = 3  # the statements say it too, since an index does
 SEEN: Final = "webhook_event (day, key)"
 _EPOCH: Final = date(1970, 1, 1)
-_DAY: Final = 86_400  # seconds
 BUCKETS: Final = 24  # of lags, each twice as wide as the one before: the last ones are days
 SHORTEST_HOLD: Final = 900.0  # seconds
 
@@ -73,8 +72,12 @@ class Window:
     def first(self) -> int:
         return self.today - KEPT + 1
 
+    @property
+    def last(self) -> int:
+        return self.today + 1
+
     def holds(self, at: datetime) -> bool:
-        return self.first <= day_of(at) <= self.today + 1
+        return self.first <= day_of(at) <= self.last
 
 
 class Sending(NamedTuple):
@@ -250,9 +253,14 @@ def keep_days(conn: Connection) -> int:
     return int(conn.execute(SQL.keep_days, {"kept": KEPT}).scalar_one())
 
 
+def day_and_minute(at: datetime) -> tuple[int, int]:
+    """The UTC day of a time, counted from 1970 on, and the minute of the day."""
+    return divmod(int(at.timestamp() // 60), MINUTES_A_DAY)
+
+
 def day_of(at: datetime) -> int:
     """The UTC day of a time, counted from 1970 on."""
-    return int(at.timestamp() // _DAY)
+    return day_and_minute(at)[0]
 
 
 def key_of(pool_id: int, key: str, minute: int | None = None) -> str:

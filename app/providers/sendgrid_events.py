@@ -128,7 +128,7 @@ def _reported(told: dict[str, Any]) -> Reported:
     reason = told.get("reason") or told.get("response") if meaning.is_trouble else None
     return Reported(
         key=told.get("sg_event_id") or _digest(told),
-        at=_time(told["timestamp"]),
+        at=_at(told),
         handoff_id=our_id(told.get(f"{PREFIX}handoff")),
         lead_id=our_id(told.get(f"{PREFIX}lead")),
         meaning=meaning,
