@@ -114,6 +114,27 @@ def test_a_person_lifts_it(runtime: Runtime, peer: Peer) -> None:
     assert sums(runtime, built.campaign_id) == {"sent": 300}
 
 
+@pytest.mark.parametrize("end", ["by itself", "by hand"])
+@pytest.mark.parametrize("of_a_person", [Limit("yahoo", connections=2), Limit("yahoo", messages=100)])
+def test_when_it_ends_a_persons_limit_of_connections_is_still_there(
+    runtime: Runtime, peer: Peer, end: str, of_a_person: Limit
+) -> None:
+    built = to_yahoo(runtime, peer)
+    set_limits(runtime, built, of_a_person)
+    answer(runtime, YAHOO)
+    with runtime.db.begin() as conn:
+        (line,) = shaping.find_lines(conn, built.pool_id)
+    if end == "by hand":
+        shape.lift(runtime, built.organisation_id, built.pool_id, line.id, built.user_id)
+    else:
+        with runtime.db.begin() as conn:
+            conn.execute(text("UPDATE shaping SET until = now()"))
+        assert shape.end_due(runtime) == 1
+    with runtime.db.begin() as conn:
+        assert limit.list_limits(conn, built.pool_id) == [of_a_person]
+    assert query(runtime, "SELECT stopped_until FROM pool_limit") == [(None,)]
+
+
 def test_a_rate_that_a_reply_brings_holds_beside_the_limit_of_a_person_and_leaves_it(
     runtime: Runtime, peer: Peer
 ) -> None:

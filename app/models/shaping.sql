@@ -112,13 +112,12 @@ UPDATE pool_limit
               AND ended_at IS NULL
        )
 
--- A row that was there for that alone.
+-- A row that was there for that alone: what a person has set, connections too, stays.
 -- name: clear
 DELETE FROM pool_limit
  WHERE pool_id = :pool_id
    AND receiver = :receiver
-   AND per_second IS NULL
-   AND per_day IS NULL
+   AND num_nonnulls(per_second, per_day, connections, messages) = 0
    AND shaped_until IS NULL
    AND stopped_until IS NULL
 

@@ -44,6 +44,13 @@ REPUTATION: Final = (
         (f"{SHAPED}::test_taking_all_limits_away_leaves_what_a_receiver_asked_for",),
     ),
     Mutation(
+        "connections_forgotten_with_what_receivers_ask",
+        "What a person has set for connections outlives what a receiver asked for",
+        "app/models/shaping.sql",
+        (("num_nonnulls(per_second, per_day, connections, messages)", "num_nonnulls(per_second, per_day)"),),
+        (f"{SHAPED}::test_when_it_ends_a_persons_limit_of_connections_is_still_there",),
+    ),
+    Mutation(
         "paused_senders_send",
         "A paused sender sends nothing",
         CAMPAIGN,
