@@ -37,6 +37,7 @@ class Settings:
     call_deadline: float = 18.0  # below a third of the lease, so that a call ends before its range is taken away
     look_every: float = 3.0
     worker_threads: int = 4
+    prepare: bool = True  # statements on the database's sessions: not behind a pooler that changes these by transaction
     worker_nice: int = 10  # how far a worker stands back (nice) behind the web process on its machine
     calls: int = 128  # four pages of twenty calls, and the looking thread's, all waiting at once
     trusted_proxies: int = 0  # how many reverse proxies stand in front of the web and tell the visitor's address
@@ -74,6 +75,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         call_deadline=deadline,
         look_every=_number(environ, "MILLRACE_LOOK_EVERY", 3.0, least=0.1),
         worker_threads=int(_number(environ, "MILLRACE_WORKER_THREADS", 4, least=1)),
+        prepare=_switch(environ, "MILLRACE_PREPARE", True),
         worker_nice=int(_number(environ, "MILLRACE_WORKER_NICE", 10, least=0, most=19)),
         calls=int(_number(environ, "MILLRACE_CALLS", 128, least=1)),
         trusted_proxies=int(_number(environ, "TRUSTED_PROXIES", 0, least=0)),
@@ -174,6 +176,13 @@ def _number(environ: Mapping[str, str], name: str, default: float, *, least: flo
     if not least <= value <= most:  # "nan" is neither
         raise ConfigError(f"{name} must be between {least:g} and {most:g}, not {raw}.")
     return value
+
+
+def _switch(environ: Mapping[str, str], name: str, default: bool) -> bool:
+    raw = (environ.get(name) or "").strip().lower()
+    if raw not in ("", "on", "off"):
+        raise ConfigError(f"{name} must be on or off, not {raw}.")
+    return default if not raw else raw == "on"
 
 
 def _redis(environ: Mapping[str, str]) -> str:

@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 from app.errors import Unavailable
 
 CHECK_AFTER = 1.0  # seconds
+PREPARED_FROM = 5  # times that a statement was run on a connection; a page's statements are prepared at once
 MODELS = Path(__file__).parent / "models"
 _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 _TRAILING_COMMENTS = re.compile(r"(\n--[^\n]*|\s)*\Z")
@@ -63,11 +64,15 @@ class Line(psycopg.Connection[tuple[object, ...]]):
 
 
 class Database:
-    """A pool of connections to one server. Give `begin` for transactions, `session` for mapped classes."""
+    """A pool of connections to one server. Give `begin` for transactions, `session` for mapped classes.
 
-    def __init__(self, url: str, *, size: int = 8, name: str = "millrace", timeout: float = 10.0) -> None:
+    `prepare` off: no statement is ever prepared, for a transaction pooler may run the next one in another session.
+    """
+
+    def __init__(
+        self, url: str, *, size: int = 8, name: str = "millrace", timeout: float = 10.0, prepare: bool = True
+    ) -> None:
         self.url = url
-        # prepare_threshold=None would suit a transaction pooler; the hot path gains from prepared statements.
         self.pool = ConnectionPool(
             url,
             min_size=0,
@@ -80,6 +85,7 @@ class Database:
             reset=_note_return,
             kwargs={
                 "application_name": name,
+                "prepare_threshold": PREPARED_FROM if prepare else None,
                 "connect_timeout": 5,
                 "keepalives_idle": 15,
                 "keepalives_interval": 5,
@@ -195,7 +201,11 @@ def driver(connection: Connection) -> psycopg.Connection[tuple[object, ...]]:
 def fetch(
     connection: Connection, statement: TextClause, values: Mapping[str, object], *, prepare: bool = True
 ) -> list[tuple[Any, ...]]:
-    """All rows as plain tuples: for a page of a thousand, where SQLAlchemy's rows would cost as much as the query."""
+    """All rows as plain tuples: for a page of a thousand, where SQLAlchemy's rows would cost as much as the query.
+
+    Prepared at once, or with `prepare` off never: what must be planned anew for its values. A database that prepares
+    nothing (`Database`) is not asked to.
+    """
     with driver(connection).cursor() as cursor:
         return cursor.execute(_pyformat(statement), values, prepare=prepare).fetchall()
 

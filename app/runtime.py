@@ -43,9 +43,11 @@ class Runtime:
     ) -> None:
         self.settings = settings
         self.id: UUID = uuid4()
-        self.db = Database(settings.database_url, size=connections, name=name)
-        same = settings.reports_database_url == settings.database_url
-        self.reports = self.db if same else Database(settings.reports_database_url, size=connections, name=name)
+        self.db = Database(settings.database_url, size=connections, name=name, prepare=settings.prepare)
+        reports = settings.reports_database_url
+        self.reports = self.db
+        if reports != settings.database_url:
+            self.reports = Database(reports, size=connections, name=name, prepare=settings.prepare)
         self.signer = Signer(settings.secret_key)
         self.tracking = TrackingTokens(settings.secret_key)
         self.vault = Vault(settings.secret_key)

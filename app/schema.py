@@ -18,6 +18,7 @@ from app.errors import ConfigError, Unavailable
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 LOCK = 7_203_191  # an advisory lock of our own: two releases that migrate at once take turns
+TAKE_TURN = "SELECT set_config('idle_in_transaction_session_timeout', '0', true), pg_advisory_xact_lock(:lock)"
 WAY_OUT = "Install TimescaleDB on that server (docs/operations.md), or unset DATABASE_URL to use the embedded one."
 
 
@@ -26,20 +27,20 @@ def migrate(database_url: str, revision: str = "head") -> None:
 
     Raises Unavailable when the server cannot be reached, ConfigError when it has no TimescaleDB that we may use.
     """
-    with _connection(database_url) as connection:
+    with _in_turn(database_url), _connection(database_url) as connection:
         _create_extension(connection)
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(database_url: str, revision: str) -> None:
     """Back to `revision` ("base": nothing of ours is left); data that it has no place for is lost."""
-    with _connection(database_url) as connection:
+    with _in_turn(database_url), _connection(database_url) as connection:
         command.downgrade(_config(connection), revision)
 
 
 def current(database_url: str) -> str | None:
     """The migration that the database is at; None before the first."""
-    with _connection(database_url, lock=False) as connection:
+    with _connection(database_url) as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -52,23 +53,33 @@ def head() -> str:
 
 
 @contextmanager
-def _connection(database_url: str, *, lock: bool = True) -> Iterator[Connection]:
+def _in_turn(database_url: str) -> Iterator[None]:
+    """Our turn to migrate: it ends with the transaction that takes it, which stays open meanwhile.
+
+    A session's lock would stay behind a transaction pooler, with whoever gets the connection next.
+    """
+    with _connection(database_url) as waiting:
+        waiting.execute(text(TAKE_TURN), {"lock": LOCK})
+        yield
+
+
+@contextmanager
+def _connection(database_url: str) -> Iterator[Connection]:
     engine = _engine(database_url)
     try:
         with engine.connect() as connection:
-            if lock:
-                connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
-                connection.commit()
             yield connection
             connection.commit()
     finally:
-        engine.dispose()  # the lock goes with the session
+        engine.dispose()
 
 
 def _engine(database_url: str) -> Engine:
     def connect() -> psycopg.Connection[tuple[object, ...]]:
         try:
-            return psycopg.connect(database_url, connect_timeout=10, application_name="millrace migrate")
+            return psycopg.connect(
+                database_url, connect_timeout=10, application_name="millrace migrate", prepare_threshold=None
+            )
         except psycopg.Error as error:  # a URL with an unknown part is a ProgrammingError
             said = " ".join(str(error).split())
             raise Unavailable(

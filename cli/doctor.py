@@ -59,7 +59,7 @@ def examine() -> Iterator[Finding]:
         return
     yield Finding("settings", True, f"links begin with {settings.base_url}")
     yield _redis(settings)
-    database = Database(settings.database_url, size=1, timeout=5.0, name="millrace doctor")
+    database = Database(settings.database_url, size=1, timeout=5.0, name="millrace doctor", prepare=settings.prepare)
     try:
         yield from _database(settings, database)
     finally:
