@@ -16,7 +16,8 @@ from app.errors import Conflict, Invalid
 from app.flows import edit_campaign, launch, recur, send_range, steer
 from app.flows.edit_campaign import Draft
 from app.flows.recur import Repeats
-from app.models import campaign, recurrence
+from app.models import campaign, campaign_rate, recurrence
+from app.models.campaign_rate import Rate
 from app.models.schedule import OwnClock, Schedule
 from app.runtime import Runtime
 from tests import world
@@ -91,6 +92,19 @@ def test_each_time_goes_to_who_matches_then_and_did_not_have_it(runtime: Runtime
     assert peer.sink.book.stats()["accepted"] == 20
     kept = origin(runtime, campaign_id)
     assert (kept["state"], kept["made"], kept["missed"]) == ("scheduled", 2, 0)
+
+
+def test_every_copy_goes_no_faster_than_the_campaign_may(runtime: Runtime, peer: Peer) -> None:
+    built = build(runtime, peer, leads=20)
+    campaign_id = repeating(runtime, built)
+    with runtime.db.begin() as conn:
+        campaign_rate.set_rate(conn, campaign_id, Rate(100, "minute"))
+    assert launch.start_due(runtime) == 1
+    (first,) = made(runtime)
+    with runtime.db.begin() as conn:
+        kept = campaign_rate.find(conn, first.id)
+    assert kept is not None
+    assert kept.rate == Rate(100, "minute")
 
 
 def test_who_had_it_gets_it_again_where_that_is_wanted(runtime: Runtime, peer: Peer) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.orm import Session
 
-from app.errors import Conflict, Fault, Invalid
-from app.flows import edit_variants, recur, schedule
+from app.errors import Conflict, Fault, Invalid, Unavailable
+from app.flows import edit_variants, not_started, recur, schedule
 from app.flows.compose import has_unsubscribe_link
 from app.flows.one_by_one import do_each
 from app.flows.schedule import Layout
@@ -81,7 +81,19 @@ def start_due(runtime: Runtime) -> int:
     """Start the scheduled campaigns whose time has come; how many. The audience is who matches now."""
     with runtime.db.begin() as conn:
         due = campaign.due_to_start(conn)
-    return do_each(due, lambda each: _start_or_take_back(runtime, *each), "starting (organisation, campaign)")
+    started = do_each(due, lambda each: _start_or_tell(runtime, *each), "starting (organisation, campaign)")
+    not_started.clear_over(runtime)
+    return started
+
+
+def _start_or_tell(runtime: Runtime, organisation_id: int, campaign_id: int) -> bool:
+    try:
+        return _start_or_take_back(runtime, organisation_id, campaign_id)
+    except Unavailable:  # the server is: that is no fault of this one's
+        raise
+    except Exception as error:
+        not_started.tell(runtime, campaign_id, error)
+        raise
 
 
 def _start_or_take_back(runtime: Runtime, organisation_id: int, campaign_id: int) -> bool:

@@ -35,6 +35,7 @@ class Kind(StrEnum):
     ENDPOINT_DISABLED = "endpoint_disabled"
     SENDER_QUARANTINED = "sender_quarantined"
     SENDER_PAUSED = "sender_paused"
+    NOT_STARTED = "not_started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,13 @@ MEANINGS: Final[Mapping[Kind, Meaning]] = {
         "Nothing of it is sent until a person acts: find out where its addresses come from, then let it send again on "
         "its page.",
     ),
+    Kind.NOT_STARTED: Meaning(
+        "A campaign cannot be started",
+        "bad",
+        "campaign",
+        "Its time has come, and starting it fails again and again. It is tried every second; see the clocks' logs for "
+        "the reason. To change something of it, make it a draft again.",
+    ),
 }
 LASTING: Final = [kind.value for kind, meaning in MEANINGS.items() if meaning.lasting]
 
@@ -191,6 +199,11 @@ def raise_alert(conn: Connection, kind: Kind, subject_id: int, message: str) -> 
 def clear(conn: Connection, kind: Kind, subject_id: int) -> None:
     """It is over. Nothing where none stands: one look into an index of the few that do."""
     conn.execute(SQL.clear, {"kind": kind.value, "subject": subject_id})
+
+
+def find_subjects(conn: Connection, kind: Kind) -> list[int]:
+    """What an alert of this kind stands of, dismissed or not."""
+    return list(conn.execute(SQL.find_subjects, {"kind": kind.value}).scalars())
 
 
 def dismiss(conn: Connection, organisation_id: int, alert_id: int, user_id: int) -> None:

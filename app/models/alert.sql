@@ -79,6 +79,13 @@ SELECT DISTINCT cleared.id, 'cleared', told.user_id
     ON told.alert_id = cleared.id
    AND told.about = 'raised'
 
+-- name: find_subjects
+SELECT subject
+  FROM alert
+ WHERE kind = :kind
+   AND cleared_at IS NULL
+ ORDER BY subject
+
 -- An occurrence is over when somebody has seen it; a lasting condition stands until it clears.
 -- name: dismiss
 WITH dismissed AS (

@@ -143,12 +143,12 @@ def set_next(conn: Connection, campaign_id: int, start_at: datetime | None) -> N
 
 
 def copy(conn: Connection, campaign_id: int, label: str, occurs_at: datetime, schedule: dict[str, Any]) -> int | None:
-    """A draft for one time of a campaign, all of its contents too; its id, None where there is one already."""
+    """A draft for one time of a campaign, all of its contents too, no rate; its id, None where there is one already."""
     values = {"campaign_id": campaign_id, "label": label, "occurs_at": occurs_at, "schedule": Jsonb(schedule)}
     copy_id = conn.execute(SQL.copy_campaign, values).scalar()
     if copy_id is None:
         return None
-    for statement in (SQL.copy_content, SQL.copy_links, SQL.copy_test, SQL.copy_rate):
+    for statement in (SQL.copy_content, SQL.copy_links, SQL.copy_test):
         conn.execute(statement, {"campaign_id": campaign_id, "copy_id": copy_id})
     return int(copy_id)
 

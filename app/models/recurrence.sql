@@ -63,12 +63,6 @@ SELECT :copy_id, share, wait, goal
   FROM variant_test
  WHERE campaign_id = :campaign_id
 
--- name: copy_rate
-INSERT INTO campaign_rate (campaign_id, emails, per, per_second, burst)
-SELECT :copy_id, emails, per, per_second, burst
-  FROM campaign_rate
- WHERE campaign_id = :campaign_id
-
 -- name: find_made
 SELECT id, name, state, occurs_at, audience
   FROM campaign

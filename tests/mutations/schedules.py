@@ -12,6 +12,7 @@ PARTS, KEPT, RECUR, LEASE = (
     "tests/test_recur.py",
     "tests/test_clock_lease.py",
 )
+RECURRING = "app/flows/recur.py"
 
 SCHEDULES: Final = (
     Mutation(
@@ -67,5 +68,19 @@ SCHEDULES: Final = (
         "app/models/audience.sql",
         (("   SET reason = 'had it before'\n", "   SET reason = NULL\n"),),
         (f"{RECUR}::test_each_time_goes_to_who_matches_then_and_did_not_have_it",),
+    ),
+    Mutation(
+        "copy_without_rate",
+        "Each campaign of a series goes no faster than the one that repeats",
+        RECURRING,
+        (('        campaign_rate.copy(conn, row["id"], copied)\n', "        pass\n"),),
+        (f"{RECUR}::test_every_copy_goes_no_faster_than_the_campaign_may",),
+    ),
+    Mutation(
+        "failed_starts_are_silent",
+        "A scheduled campaign that cannot be started is told of",
+        "app/flows/launch.py",
+        (("        not_started.tell(runtime, campaign_id, error)\n", ""),),
+        ("tests/test_start_due.py::test_whoever_launched_it_is_told_when_it_fails_to_start_again_and_again",),
     ),
 )
