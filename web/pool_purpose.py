@@ -10,8 +10,9 @@ from werkzeug.wrappers import Response
 
 from app.errors import Invalid
 from app.flows import pools
-from app.models import shaping, warm_up
+from app.models import pool, shaping, warm_up
 from app.models.pool import PURPOSES
+from app.models.sender import PoolLine
 from app.models.shaping import Line
 from app.models.warm_up import WarmUp
 from web.context import me, runtime
@@ -29,7 +30,7 @@ class Holds:
 
 @blueprint.app_context_processor
 def _offer() -> dict[str, object]:
-    return {"holds_of_pool": holds_of_pool, "purposes": PURPOSES}
+    return {"holds_of_pool": holds_of_pool, "misuse_of_pool": misuse_of_pool, "purposes": PURPOSES}
 
 
 def holds_of_pool(pool_id: int) -> Holds:
@@ -38,6 +39,12 @@ def holds_of_pool(pool_id: int) -> Holds:
         found = warm_up.find(conn, me().organisation_id, pool_id=pool_id)
         lines = shaping.find_lines(conn, pool_id, 10)
     return Holds(found[0] if found else None, lines)
+
+
+def misuse_of_pool(found: PoolLine) -> str:
+    """Who uses a pool otherwise than it says, in a sentence; "" where nobody does."""
+    with runtime().db.begin() as conn:
+        return pool.misuse(pool.find_users(conn, found.id), found.purpose)
 
 
 @blueprint.post("/pools/<int:pool_id>/purpose")

@@ -182,17 +182,11 @@ def set_purpose(runtime: Runtime, organisation_id: int, pool_id: int, purpose: s
     """Say what a pool is there for. Raises NotFound; Invalid naming "purpose" where senders use it otherwise."""
     with runtime.db.session() as session:
         found = pool.get(session, organisation_id, pool_id)
-        users = pool.find_users(session.connection(), pool_id)
-        faults = {
-            "transactional": (users.campaigns, "senders send their campaigns through it"),
-            "marketing": (users.messages, "senders send their messages through it"),
-            "dedicated": (users.senders if users.senders > 1 else 0, "senders use it"),
-        }
         if purpose not in pool.PURPOSES:
             raise Invalid.one("purpose", "Choose what the pool is there for.")
-        count, said = faults.get(purpose, (0, ""))
-        if count:
-            raise Invalid.one("purpose", f"{count:,} {said}: choose another pool for them first.")
+        said = pool.misuse(pool.find_users(session.connection(), pool_id), purpose)
+        if said:
+            raise Invalid.one("purpose", said)
         found.purpose = purpose
 
 

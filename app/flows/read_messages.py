@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from app.addresses import match_plain, read_address
 from app.errors import Fault, Invalid
 from app.models import message, stream
-from app.models.stream import OWN, Kind, Known, Wanted
+from app.models.stream import OWN, Kind, Known, Template, Wanted
 from app.models.template import LONGEST_BODY, LONGEST_SUBJECT
 
 AHEAD: Final = timedelta(days=366)  # that a message may wait
@@ -24,6 +24,7 @@ LARGEST_METADATA: Final = 4 * 1024
 MOST_METADATA: Final = 50  # entries
 LONGEST_KEY: Final = 255  # characters
 NUL: Final = b"\\u0000"  # as JSON has it: PostgreSQL's own functions cannot read it
+OWN_WORDS: Final = Template(OWN, None, transactional=True)
 NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -142,26 +143,30 @@ class _Reader:
         return found
 
     def _find_kind(self, place: int, asked: NewMessage) -> Kind:
-        template_id, usual = self._content(place, asked)
-        return Kind(template_id, self._sender(place, asked.sender, usual))
+        template = self._content(place, asked)
+        sender_id = self._sender(place, asked.sender, template.sender_id)
+        if template.transactional and sender_id in self.known.marketing_alone:
+            said = "The pool of this sender is for campaigns alone: give the sender a pool for messages."
+            self._fault(place, "sender", said)
+        return Kind(template.id, sender_id)
 
     def _fault(self, place: int, name: str, message: str) -> None:
         self.faults.append(Fault(f"{place}.{name}", message))
 
-    def _content(self, place: int, asked: NewMessage) -> tuple[int, int | None]:
-        """The template, OWN for none, and the sender that it usually has."""
+    def _content(self, place: int, asked: NewMessage) -> Template:
+        """The template; OWN_WORDS for none."""
         if asked.template is not None:
             if asked.subject is not None or asked.html is not None or asked.text is not None:
                 self._fault(place, "template", "A message has a template, or its own subject and body: not both.")
             found = self.known.templates.get(asked.template.lower())
             if found is None:
                 self._fault(place, "template", f"There is no template named {asked.template[:80]!r}.")
-                return OWN, None
-            return found.id, found.sender_id
+                return OWN_WORDS
+            return found
         if asked.data:
             self._fault(place, "data", "Data fill a template: a message without one has its words in html and text.")
         self._own(place, asked)
-        return OWN, None
+        return OWN_WORDS
 
     def _own(self, place: int, asked: NewMessage) -> None:
         if not (asked.subject or "").strip():

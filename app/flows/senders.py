@@ -115,7 +115,18 @@ def _purpose_faults(session: Session, identity: Identity, sender_id: int | None)
             faults.append(Fault(field, said))
         if through.purpose == "dedicated" and pool.find_users(session.connection(), through.id, sender_id).senders:
             faults.append(Fault(field, "This pool is dedicated to another sender."))
-    return faults
+    return faults + _message_faults(session, identity, sender_id)
+
+
+def _message_faults(session: Session, identity: Identity, sender_id: int | None) -> list[Fault]:
+    """Who sends messages has a pool that may carry them."""
+    first = session.get(Pool, identity.pool_id)
+    if sender_id is None or identity.transactional_pool_id is not None or first is None or first.purpose != "marketing":
+        return []
+    if not sender.sends_messages(session.connection(), sender_id):
+        return []
+    said = f"This sender sends messages, and the pool {first.name} is for campaigns alone: choose one for messages."
+    return [Fault("transactional_pool", said)]
 
 
 def _read(pointer: str, address: str, faults: list[Fault]) -> str | None:

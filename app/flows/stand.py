@@ -6,19 +6,27 @@ The clock looks every minute at sums that reports keep anyway; nothing of this i
 from __future__ import annotations
 
 import logging
-from typing import Final
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from app.errors import Conflict, Invalid, NotFound
+from app.errors import Conflict, Fault, Invalid
 from app.flows.one_by_one import do_each
 from app.models import alert, outbox, pool, standing
 from app.models.alert import Kind
+from app.models.pool import BETTERS, QUARANTINES
 from app.models.standing import MOVES, Move, Policy, Standing
 from app.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
+# The pools that a policy names: what they may be there for, and what is said of another.
+PLACES: Final[Mapping[str, tuple[Collection[str], str]]] = {
+    "quarantine_pool_id": (QUARANTINES, "All of a sender's mail goes through it: choose a pool that is for anything."),
+    "better_pool_id": (BETTERS, "Campaigns of many senders go through it: choose one for anything, or for campaigns."),
+}
 ALERTS: Final = {"quarantined": Kind.SENDER_QUARANTINED, "paused": Kind.SENDER_PAUSED}
 
 
@@ -26,7 +34,7 @@ def judge_senders(runtime: Runtime) -> int:
     """Move the senders that the rules move; how many. Any number of clocks may do so at once."""
     with runtime.db.begin() as conn:
         found = standing.find_standings(conn)
-        policies = {each: standing.find_policy(conn, each) for each in {each.organisation_id for each in found}}
+        policies = {each: _acting(conn, each) for each in {each.organisation_id for each in found}}
     judged = [(each, standing.judge(policies[each.organisation_id], each)) for each in found]
     moves = [(each, to) for each, to in judged if to is not None]
     return do_each(moves, lambda each: _move(runtime, each[0], each[1]), "moving sender")
@@ -34,16 +42,18 @@ def judge_senders(runtime: Runtime) -> int:
 
 def set_policy(runtime: Runtime, organisation_id: int, policy: Policy) -> None:
     """Change an organisation's thresholds. Raises Invalid naming fields of Policy."""
-    named = {"quarantine_pool_id": policy.quarantine_pool_id, "better_pool_id": policy.better_pool_id}
-    with runtime.db.session() as session:
-        for field, pool_id in named.items():
-            if pool_id is None:
-                continue
-            try:
-                pool.get(session, organisation_id, pool_id)
-            except NotFound:
-                raise Invalid.one(field, "Choose one of your pools, or none.") from None
-        standing.set_policy(session.connection(), organisation_id, policy)
+    with runtime.db.begin() as conn:
+        purposes = pool.find_purposes(conn, organisation_id)
+        faults = []
+        for field, (fit, said) in PLACES.items():
+            pool_id = getattr(policy, field)
+            if pool_id is not None and pool_id not in purposes:
+                faults.append(Fault(field, "Choose one of your pools, or none."))
+            elif pool_id is not None and purposes[pool_id] not in fit:
+                faults.append(Fault(field, said))
+        if faults:
+            raise Invalid(faults)
+        standing.set_policy(conn, organisation_id, policy)
 
 
 def move_by_hand(runtime: Runtime, organisation_id: int, sender_id: int, to: str, user_id: int) -> None:
@@ -58,6 +68,15 @@ def move_by_hand(runtime: Runtime, organisation_id: int, sender_id: int, to: str
     reason = "Paused by hand." if to == "paused" else "It may send again."
     if not _move(runtime, now, Move(to, reason), user_id):
         raise Conflict("Somebody has moved this sender just now: look again.")
+
+
+def _acting(conn: Connection, organisation_id: int) -> Policy:
+    """The thresholds without pools that are there for something else: one that was named before that was asked."""
+    policy, purposes = standing.find_policy(conn, organisation_id), pool.find_purposes(conn, organisation_id)
+    unfit: dict[str, Any] = {
+        field: None for field, (fit, _) in PLACES.items() if purposes.get(getattr(policy, field)) not in fit
+    }
+    return replace(policy, **unfit)
 
 
 def _move(runtime: Runtime, now: Standing, to: Move, user_id: int | None = None) -> bool:

@@ -39,11 +39,12 @@ RETURNING before.state AS came_from
 -- A campaign goes through its sender's first pool while that sends, else through the second. A paused pool whose time has
 -- come is offered too, before the other: one batch may try whether its provider is back. One whose limit is used up is not,
 -- nor is one whose warm-up, or that of the sender's domain; nor a campaign whose own rate is, nor that of a paused sender.
+-- A second pool that is for campaigns alone carries no messages, nor one for messages alone a campaign.
 -- name: pick
 WITH waiting AS MATERIALIZED (
     SELECT campaign.id, campaign.kind, campaign.weight,
            first_pool(sender, campaign.purpose = 'transactional') AS pool_id, second_pool(sender) AS second_pool_id,
-           first.state AS first_state, rate.burst AS rate_burst, warm_up.id IS NOT NULL AS warms, random() AS lot
+           campaign.purpose = 'transactional' AS transactional, first.state AS first_state, rate.burst AS rate_burst, warm_up.id IS NOT NULL AS warms, random() AS lot
       FROM campaign
       JOIN sender
         ON sender.id = campaign.sender_id
@@ -81,6 +82,7 @@ SELECT waiting.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS pro
     ON warm_up.pool_id = pool.id
    AND (now() AT TIME ZONE 'UTC')::date < warm_up.starts_on + cardinality(warm_up.curve)
  WHERE (way.place = 1 OR waiting.first_state <> 'active')
+   AND (way.place = 1 OR pool.purpose <> CASE WHEN waiting.transactional THEN 'marketing' ELSE 'transactional' END)
    AND (pool.state = 'active'
         OR (pool.resume_at <= now() AND (pool.probe_until IS NULL OR pool.probe_until < now())))
    AND pool.id <> ALL (CAST(:not_through AS smallint[]))
@@ -204,6 +206,7 @@ SELECT id
  WHERE state = 'cancelled'
    AND finished_at IS NULL
 
+-- Its row is locked already: a statement that waits for a row looks at others, in its subquery, as they were before.
 -- name: close_cancelled
 UPDATE campaign
    SET finished_at = now()

@@ -34,6 +34,9 @@ PURPOSES: Final[Mapping[str, str]] = {
     "transactional": "Messages alone",
     "dedicated": "One sender alone",
 }
+# Of these, what the pool for quarantine may be, where all of a sender's mail goes, and what the better one may be.
+QUARANTINES: Final = frozenset({"any"})
+BETTERS: Final = frozenset({"any", "marketing"})
 
 
 class Pool(Base):
@@ -80,16 +83,40 @@ def list_all(session: Session, organisation_id: int) -> list[Pool]:
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """How many senders name a pool for campaigns (first or second), how many for messages, and all of them together."""
+    """How many senders' campaigns go through a pool (first, second, or moved there), how many senders' messages do, and
+    all senders that name it. `quarantines`, `betters`: the standing of senders names it for that.
+    """
 
     campaigns: int
     messages: int
     senders: int
+    quarantines: bool = False
+    betters: bool = False
 
 
 def find_users(conn: Connection, pool_id: int, but: int | None = None) -> Users:
     """Who uses a pool, one sender left out."""
     return Users(*conn.execute(SQL.find_users, {"pool_id": pool_id, "but": but or 0}).one())
+
+
+def find_purposes(conn: Connection, organisation_id: int) -> dict[int, str]:
+    """Every pool of an organisation -> what it is there for."""
+    rows = conn.execute(SQL.find_purposes, {"organisation_id": organisation_id})
+    return {row.id: row.purpose for row in rows}
+
+
+def misuse(users: Users, purpose: str) -> str:
+    """Why a pool with these users cannot be there for something, in a sentence; "" where it can."""
+    if users.quarantines and purpose not in QUARANTINES:
+        return "It is the pool for quarantine, which carries anything: choose another one under Standing first."
+    if users.betters and purpose not in BETTERS:
+        return "It is the better pool, for campaigns of many senders: choose another one under Standing first."
+    count, said = {
+        "transactional": (users.campaigns, "senders send their campaigns through it"),
+        "marketing": (users.messages, "senders send their messages through it"),
+        "dedicated": (users.senders if users.senders > 1 else 0, "senders use it"),
+    }.get(purpose, (0, ""))
+    return f"{count:,} {said}: choose another pool for them first." if count else ""
 
 
 def note_check(conn: Connection, pool_id: int, url: bytes, good: bool | None, said: str) -> None:

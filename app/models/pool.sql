@@ -94,11 +94,30 @@ RETURNING id
 DELETE FROM webhook
  WHERE pool_id = :pool_id
 
--- Messages go through the first pool of a sender that names none for them.
+-- Messages go through the first pool of a sender that names none for them, and all of a sender in quarantine through one
+-- pool; who has no stream of messages sends none. Through a second pool go only those that may (campaign.sql: pick).
 -- name: find_users
-SELECT count(*) FILTER (WHERE :pool_id IN (pool_id, second_pool_id)) AS campaigns,
-       count(*) FILTER (WHERE transactional_pool_id = :pool_id) AS messages,
-       count(*) AS senders
+SELECT count(*) FILTER (WHERE :pool_id IN (pool_id, second_pool_id, moved_to)) AS campaigns,
+       count(*) FILTER (
+           WHERE transactional_pool_id = :pool_id
+              OR (CASE WHEN state = 'quarantined' THEN moved_to = :pool_id
+                       ELSE transactional_pool_id IS NULL AND pool_id = :pool_id END
+                  AND EXISTS (
+                          SELECT FROM stream
+                            JOIN campaign
+                              ON campaign.id = stream.campaign_id
+                           WHERE stream.sender_id = sender.id
+                             AND campaign.purpose = 'transactional'
+                      ))
+       ) AS messages,
+       count(*) AS senders,
+       EXISTS (SELECT FROM standing_policy WHERE quarantine_pool_id = :pool_id) AS quarantines,
+       EXISTS (SELECT FROM standing_policy WHERE better_pool_id = :pool_id) AS betters
   FROM sender
- WHERE :pool_id IN (pool_id, second_pool_id, transactional_pool_id)
+ WHERE :pool_id IN (pool_id, second_pool_id, transactional_pool_id, moved_to)
    AND id <> :but
+
+-- name: find_purposes
+SELECT id, purpose
+  FROM pool
+ WHERE organisation_id = :organisation_id

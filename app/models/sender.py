@@ -122,6 +122,11 @@ def find_way(conn: Connection, sender_id: int, *, transactional: bool = False) -
     return None if row is None else Way(*row)
 
 
+def sends_messages(conn: Connection, sender_id: int) -> bool:
+    """Whether programs have asked for messages from it that are there for transactions."""
+    return bool(conn.execute(SQL.sends_messages, {"sender_id": sender_id}).scalar_one())
+
+
 def delete(conn: Connection, organisation_id: int, sender_id: int) -> bool:
     """Take a sender away; False where a campaign is from it."""
     values = {"organisation_id": organisation_id, "sender_id": sender_id}

@@ -68,3 +68,12 @@ SELECT sender.organisation_id, first_pool(sender, :transactional) AS pool_id, lo
        sender.state
   FROM sender
  WHERE id = :sender_id
+
+-- name: sends_messages
+SELECT EXISTS (
+           SELECT FROM stream
+             JOIN campaign
+               ON campaign.id = stream.campaign_id
+            WHERE stream.sender_id = :sender_id
+              AND campaign.purpose = 'transactional'
+       )

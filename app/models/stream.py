@@ -30,6 +30,7 @@ class Template:
 
     id: int
     sender_id: int | None
+    transactional: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class Known:
     """What there is of it, and the database's time. Names, addresses and domains are in small letters.
 
     `numbers` are no other message's; they may be lost again. Of senders that share an address it is the oldest.
-    `only_sender`: of who has one alone. `streams` are those of the templates, and of messages without one.
+    `only_sender`: of who has one alone. `marketing_alone`: senders without a pool that may carry what is transactional.
+    `streams` are those of the templates, and of messages without one.
     """
 
     now: datetime
@@ -57,6 +59,7 @@ class Known:
     templates: Mapping[str, Template]
     senders: Mapping[str, int]
     only_sender: int | None
+    marketing_alone: Collection[int]
     streams: Mapping[Kind, int]
     domains: Mapping[str, int]
 
@@ -105,13 +108,15 @@ def look_up(conn: Connection, organisation_id: int, wanted: Wanted) -> Known:
     values: dict[str, object] = {"organisation_id": organisation_id, "count": wanted.numbers}
     values |= {"names": sorted({name.lower() for name in wanted.templates})}
     values |= {"addresses": sorted(wanted.addresses), "domains": sorted(wanted.domains)}
-    ((now, numbers, templates, senders, only_sender, streams, domains),) = fetch(conn, SQL.look_up, values)
+    (row,) = fetch(conn, SQL.look_up, values)
+    now, numbers, templates, senders, only_sender, marketing_alone, streams, domains = row
     return Known(
         now,
         numbers,
-        {name: Template(template_id, sender_id) for name, template_id, sender_id in templates or ()},
+        {name: Template(*more) for name, *more in templates or ()},
         dict(senders or ()),
         only_sender,
+        frozenset(marketing_alone or ()),
         {Kind(template_id, sender_id): campaign_id for template_id, sender_id, campaign_id in streams or ()},
         dict(domains or ()),
     )

@@ -4,7 +4,7 @@
 -- taken each trip is a wait of its own. The only sender is that of messages that name none; who has two has none.
 -- name: look_up
 WITH template AS MATERIALIZED (
-    SELECT id, lower(name) AS name, sender_id
+    SELECT id, lower(name) AS name, sender_id, purpose = 'transactional' AS transactional
       FROM message_template
      WHERE organisation_id = :organisation_id
        AND deleted_at IS NULL
@@ -12,7 +12,7 @@ WITH template AS MATERIALIZED (
 )
 SELECT now() AS now,
        ARRAY(SELECT nextval('message_number') FROM generate_series(1, :count)) AS numbers,
-       (SELECT json_agg(json_build_array(name, id, sender_id)) FROM template) AS templates,
+       (SELECT json_agg(json_build_array(name, id, sender_id, transactional)) FROM template) AS templates,
        (
            SELECT json_agg(json_build_array(lower(address), id) ORDER BY id DESC)
              FROM sender
@@ -23,6 +23,15 @@ SELECT now() AS now,
            SELECT CASE WHEN count(*) = 1 THEN min(id) END
              FROM (SELECT id FROM sender WHERE organisation_id = :organisation_id LIMIT 2) AS first_two
        ) AS only_sender,
+       (
+           SELECT json_agg(sender.id)
+             FROM pool
+             JOIN sender
+               ON sender.pool_id = pool.id
+            WHERE pool.organisation_id = :organisation_id
+              AND pool.purpose = 'marketing'
+              AND sender.transactional_pool_id IS NULL
+       ) AS marketing_alone,
        (
            SELECT json_agg(json_build_array(template_id, sender_id, campaign_id))
              FROM stream

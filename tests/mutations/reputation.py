@@ -8,6 +8,7 @@ from tests.mutations.mutation import SEND, Mutation
 from tests.mutations.ways_and_pace import CAMPAIGN, LIMIT, PACE
 
 WARM, SHAPED, STANDING = "tests/test_warm_up.py", "tests/test_shaping.py", "tests/test_standing.py"
+PURPOSES = "tests/test_purposes.py"
 
 REPUTATION: Final = (
     Mutation(
@@ -56,6 +57,44 @@ REPUTATION: Final = (
         CAMPAIGN,
         (("       AND sender.state <> 'paused'\n", ""),),
         (f"{STANDING}::test_a_paused_sender_sends_nothing_its_owner_is_told_and_others_go_on",),
+    ),
+    Mutation(
+        "messages_by_way_of_campaigns",
+        "A message falls back on no pool that is there for campaigns alone",
+        CAMPAIGN,
+        (
+            (
+                "CASE WHEN waiting.transactional THEN 'marketing' ELSE 'transactional' END",
+                "CASE WHEN waiting.transactional THEN '' ELSE 'transactional' END",
+            ),
+        ),
+        (f"{PURPOSES}::test_a_message_does_not_fall_back_on_a_pool_for_campaigns_alone_and_a_campaign_does",),
+    ),
+    Mutation(
+        "messages_without_a_pool",
+        "A message is refused where its sender has campaigns' pools alone",
+        "app/flows/read_messages.py",
+        (("template.transactional and sender_id in", "not template.transactional and sender_id in"),),
+        (f"{PURPOSES}::test_a_message_whose_sender_has_a_pool_for_campaigns_alone_is_refused_by_name",),
+    ),
+    Mutation(
+        "moved_senders_use_nothing",
+        "A pool that senders were moved to is theirs: its purpose fits them",
+        "app/models/pool.sql",
+        (
+            (
+                " WHERE :pool_id IN (pool_id, second_pool_id, transactional_pool_id, moved_to)\n   AND id <> :but\n",
+                " WHERE :pool_id IN (pool_id, second_pool_id, transactional_pool_id)\n   AND id <> :but\n",
+            ),
+        ),
+        (f"{PURPOSES}::test_where_a_sender_was_moved_to_it_uses_the_pool",),
+    ),
+    Mutation(
+        "standing_of_any_pool",
+        "Nobody is moved to a pool that is there for something else",
+        "app/flows/stand.py",
+        (("policies = {each: _acting(conn, each)", "policies = {each: standing.find_policy(conn, each)"),),
+        (f"{PURPOSES}::test_nobody_is_moved_to_a_pool_that_was_named_when_nobody_asked_what_it_is_for",),
     ),
     Mutation(
         "judged_twice",

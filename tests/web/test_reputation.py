@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from flask import Flask
+from sqlalchemy import text
 
 from app.flows import launch, pools, rate, senders, shape, stand, warm
 from app.flows.senders import Identity
@@ -15,6 +17,7 @@ from app.models.shaping import SHIPPED
 from app.runtime import Runtime
 from tests.web.campaign_world import NOWHERE, add_draft, add_leads, add_sender
 from tests.web.conftest import People, Visit
+from tests.web.programs import faults, program
 from tests.web.test_campaigns import words
 from tests.web.test_pools import fault_of
 
@@ -282,3 +285,33 @@ def test_a_pool_is_there_for_what_it_says(runtime: Runtime, people: People, ann:
     senders.edit(runtime, people.ours, sender_id, identity)
     assert "messages: Receipts" in words(ann.get("/senders").text)
     assert stand.judge_senders(runtime) == 0
+
+
+def test_a_message_from_who_sends_campaigns_alone_is_refused_at_its_sender(
+    app: Flask, runtime: Runtime, people: People, ann: Visit, sender_id: int
+) -> None:
+    shop = program(app, runtime, people)
+    own = {"to": "ann@example.com", "subject": "Hi", "text": "Hello"}
+    assert shop.post("/messages", own).status_code == 202
+    pool_id = pool_of(runtime, people, sender_id)
+    ann.post(f"/pools/{pool_id}/purpose", {"purpose": "marketing"})
+    page = words(ann.get(f"/pools/{pool_id}").text)
+    assert "1 senders send their messages through it" in page and "carries something else" not in page
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE pool SET purpose = 'marketing'"))  # as an older version let it be
+    assert "It carries something else as well. 1 senders send" in words(ann.get(f"/pools/{pool_id}").text)
+    assert faults(shop.post("/messages", own)) == {
+        "/sender": "The pool of this sender is for campaigns alone: give the sender a pool for messages."
+    }
+
+
+def test_a_pool_that_is_for_messages_alone_is_no_better_one(
+    runtime: Runtime, people: People, ann: Visit, sender_id: int
+) -> None:
+    pool_id = pools.add_pool(runtime, people.ours, "Receipts", NOWHERE)
+    pools.set_purpose(runtime, people.ours, pool_id, "transactional")
+    typed = {"days": "7", "bounced_share": "5", "bounced_after": "500", "complained_share": "0.3"}
+    typed |= {"complained_after": "1000", "back_after_days": "7", "better_after_days": "30", "better_after": "10000"}
+    answer = ann.post("/standing", typed | {"quarantine_pool_id": "", "better_pool_id": str(pool_id)})
+    assert answer.status_code == 422
+    assert "Campaigns of many senders go through it" in fault_of(answer.text, "better_pool_id")
