@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -49,6 +49,7 @@ class Batch:
     """One provider call: a hand-off and its letters. `key` is its idempotency key; the ids travel as metadata.
 
     `receiver`: all letters go to this one, which has a limit of its own (app/models/receiver.py); "": to anybody.
+    `halving` is called once the whole was refused, before a part of it leaves; where it raises ProviderDown, none does.
     """
 
     handoff_id: int
@@ -61,6 +62,7 @@ class Batch:
     content: Content
     letters: Sequence[Letter]
     receiver: str = ""
+    halving: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

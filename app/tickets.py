@@ -7,7 +7,6 @@ minute, so that they cost a connection two rows written when it is opened and cl
 from __future__ import annotations
 
 import logging
-from time import monotonic
 from typing import Final
 from uuid import uuid4
 
@@ -18,6 +17,7 @@ from app.errors import Unavailable
 from app.models import connection
 from app.models.connection import Granted
 from app.providers.tickets import Ticket
+from app.uptime import uptime
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +37,13 @@ class PoolTickets:
 
     def take(self, receiver: str, most: int) -> Ticket | None:
         """One for a connection that carries emails to a receiver ("": to any), of `most` in all; None: all are out."""
-        begun = monotonic()
+        begun = uptime()
         with self.db.begin() as conn:
             return self._ticket(connection.take(conn, uuid4(), self.pool_id, receiver, most, self.lasts), begun)
 
     def renew(self, ticket: Ticket) -> Ticket | None:
         """For longer; the same one while it has long to go. None: it is over, and the connection must be closed."""
-        begun = monotonic()
+        begun = uptime()
         if ticket.until - begun > self.lasts / 2:
             return ticket
         with self.db.begin() as conn:
@@ -51,13 +51,13 @@ class PoolTickets:
 
     def give_back(self, ticket: Ticket) -> None:
         """The connection is closed. Never raises: what is not given back runs out."""
-        if monotonic() < self.away_until:  # a process that ends gives back many, and must not wait for each
+        if uptime() < self.away_until:  # a process that ends gives back many, and must not wait for each
             return
         try:
             with self.db.begin() as conn:
                 connection.give_back(conn, ticket.id)
         except Unavailable as error:
-            self.away_until = monotonic() + AWAY_FOR
+            self.away_until = uptime() + AWAY_FOR
             log.info("a ticket for a connection is left to run out: %s", error)
 
     def leave(self, receiver: str, most: int) -> None:

@@ -27,6 +27,7 @@ from app.models.handoff import HandOff
 from app.models.limit import Limit
 from app.models.outbox import Lease
 from app.runtime import Runtime
+from app.uptime import uptime
 from tests import world
 from tests.moves import watch_moves
 from tests.outbox_variants import add_variant, check_variants
@@ -78,7 +79,7 @@ class Hand:
     skipped: list[Fact] = field(default_factory=list)
     handoffs: list[HandOff] | None = None
     answers: list[Answer] | None = None
-    begun: float = 0.0  # monotonic seconds
+    begun: float = 0.0  # seconds of `uptime`
 
     @property
     def stage(self) -> int:
@@ -348,4 +349,4 @@ class House:
 
 def now() -> float:
     """The seconds that workers measure by."""
-    return send_range.time.monotonic()
+    return uptime()

@@ -72,6 +72,25 @@ def later(runtime: Runtime, seconds: float) -> None:
             conn.execute(text(f"UPDATE {change}".replace(":step", "make_interval(secs => :s)")), {"s": seconds})
 
 
+def webhooks_arrive(runtime: Runtime, built: World) -> None:
+    """A webhook has spoken of a call that was handed over just now, and others came all the while of the last hours."""
+    with runtime.db.begin() as conn:
+        arrived = "INSERT INTO pool_webhook (pool_id, seen_at, handed_at, lags) VALUES (:p, now(), now(), '{}')"
+        conn.execute(text(arrived), {"p": built.pool_id})
+    heard_since(runtime, built.pool_id, 12 * 3600)
+
+
+def heard_since(runtime: Runtime, pool_id: int, seconds: float) -> None:
+    """Posts of a pool came in every slot of so many seconds, up to now."""
+    with runtime.db.begin() as conn:
+        heard = (
+            "INSERT INTO pool_heard (pool_id, slot) SELECT :p, slot"
+            "  FROM generate_series(floor((extract(epoch FROM now()) - :s) / 30)::int,"
+            "                       floor(extract(epoch FROM now()) / 30)::int) AS slot"
+        )
+        conn.execute(text(heard), {"p": pool_id, "s": seconds})
+
+
 def sums(runtime: Runtime, campaign_id: int) -> dict[str, int]:
     """The campaign's outcomes that are not 0, by name; they always add up."""
     with runtime.db.begin() as conn:

@@ -28,10 +28,12 @@ from app.errors import Conflict
 from app.flows import choose_winner, finish, look_up, pools, repeat, rescue, steer, unknowns
 from app.flows.resolve import Evidence
 from app.mail import Kind
-from app.models import pool
+from app.models import message, pool
+from app.models.event import Fact, Source, append
 from app.models.limit import Limit
 from tests import moves
 from tests.outbox_model import DAY, LEADS, House
+from tests.sending_world import heard_since
 from tests.stranger import WHOLE, Mood
 
 MOODS = st.lists(
@@ -196,6 +198,20 @@ class Outbox(RuleBasedStateMachine):
         with suppress(Conflict):
             act(self.house.clock, self.house.world.organisation_id, self.house.world.campaign_id)
 
+    @rule(which=ANY)
+    def one_is_called_back(self, which: int) -> None:
+        """As messages are: out of a range that nobody has in hand, whoever certainly has not left."""
+        standing = "SELECT id, unnest(lead_ids) FROM outbox WHERE state NOT IN ('done', 'cancelled') ORDER BY 1, 2"
+        waiting, world = self.house.ask(standing), self.house.world
+        if not waiting:
+            return
+        range_id, lead_id = waiting[which % len(waiting)]
+        with self.house.clock.db.begin() as conn:
+            left = message.leave_range(conn, range_id, lead_id)
+            if left is not None:
+                source = Source(world.organisation_id, world.user_id, world.campaign_id, world.pool_id, run=left.run)
+                append(conn, source, [Fact(lead_id, 0, Kind.CANCELLED)])
+
     @precondition(lambda self: self.house.now.handed_over)
     @rule(sure=st.integers(0, 3))
     def a_person_cancels(self, sure: int) -> None:
@@ -221,12 +237,16 @@ class Outbox(RuleBasedStateMachine):
         self.house.note_asked()
 
     @precondition(lambda self: self.house.now.unknown)
-    @rule(policy=st.sampled_from(["hold", "resend", "leave"]), arrive=st.booleans())
-    def the_hold_is_over_and_the_policy_decides(self, policy: str, arrive: bool) -> None:
+    @rule(policy=st.sampled_from(["hold", "resend", "leave"]), arrive=st.booleans(), heard=st.booleans())
+    def the_hold_is_over_and_the_policy_decides(self, policy: str, arrive: bool, heard: bool) -> None:
         house = self.house
         house.run("UPDATE campaign SET unknown_policy = :policy", policy=policy)
         house.run("UPDATE handoff SET handed_at = handed_at - interval '1 hour'")
         house.run("DELETE FROM pool_webhook")
+        house.run("DELETE FROM pool_heard")
+        if heard:
+            for (pool_id,) in house.ask("SELECT id FROM pool"):
+                heard_since(house.clock, pool_id, 86_400)
         if arrive:
             house.run(
                 "INSERT INTO pool_webhook (pool_id, seen_at, handed_at, lags) SELECT id, now(), now(), '{1}' FROM pool"
@@ -235,7 +255,7 @@ class Outbox(RuleBasedStateMachine):
         second = {row[0] for row in house.ask("SELECT unnest(lead_ids) FROM outbox WHERE run > 1")}
         unknowns.apply_policies(house.clock)
         new = house.note_asked()
-        assert not new or (policy == "resend" and arrive), "the policy has sent again, and must not"
+        assert not new or (policy == "resend" and arrive and heard), "the policy has sent again, and must not"
         assert not set(new) & (resent - second), "the policy has sent to somebody a third time"
 
     @precondition(lambda self: self.house.now.put_off)

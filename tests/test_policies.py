@@ -17,7 +17,7 @@ from app.models import alert
 from app.models import unknown as unknown_model
 from app.runtime import Runtime
 from tests.peers import Peer
-from tests.sending_world import hand_over, later, launched, lose_the_lease, query, sums
+from tests.sending_world import hand_over, later, launched, lose_the_lease, query, sums, webhooks_arrive
 from tests.test_sending import state
 from tests.world import World
 
@@ -39,15 +39,6 @@ def unknown(runtime: Runtime, peer: Peer, policy: str = "hold", leads: int = 50)
     hand_over(runtime)
     lose_the_lease(runtime)
     return built
-
-
-def webhooks_arrive(runtime: Runtime, built: World) -> None:
-    """A webhook has spoken of a call that was handed over just now."""
-    with runtime.db.begin() as conn:
-        conn.execute(
-            text("INSERT INTO pool_webhook (pool_id, seen_at, handed_at, lags) VALUES (:p, now(), now(), '{}')"),
-            {"p": built.pool_id},
-        )
 
 
 def change(runtime: Runtime, statement: str, **values: object) -> None:
@@ -88,6 +79,58 @@ def test_a_post_that_came_before_the_call_keeps_nobody_waiting(runtime: Runtime,
         )
     later(runtime, 1000)
     webhooks_arrive(runtime, built)
+    assert unknowns.apply_policies(runtime) == 50
+
+
+# -- Times in which nothing could reach us -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gap", ["at first", "amid", "at last"])
+def test_the_policy_resend_sends_nothing_of_which_a_webhook_may_have_found_us_away(
+    runtime: Runtime, peer: Peer, gap: str
+) -> None:
+    """Later calls were spoken of since; but of this one the provider may have given up telling us."""
+    built = unknown(runtime, peer, "resend")
+    later(runtime, 1000)
+    webhooks_arrive(runtime, built)
+    away = {"at first": (0, 1), "amid": (1, 2), "at last": (2, 3)}[gap]
+    change(
+        runtime,
+        "DELETE FROM pool_heard USING handoff WHERE slot >= floor(extract(epoch FROM handed_at) / 30) + :first"
+        " AND slot < floor(extract(epoch FROM handed_at) / 30) + :last",
+        first=away[0],
+        last=away[1],
+    )
+    assert unknowns.apply_policies(runtime) == 0
+    assert sums(runtime, built.campaign_id) == {"unknown": 50}
+    assert query(runtime, STANDING) == [("unknown", 1)], "a person is told to decide"
+
+
+def test_what_was_long_after_the_slowest_webhook_keeps_nobody_waiting(runtime: Runtime, peer: Peer) -> None:
+    built = unknown(runtime, peer, "resend")
+    later(runtime, 1000)
+    webhooks_arrive(runtime, built)
+    change(
+        runtime,
+        "DELETE FROM pool_heard USING handoff WHERE slot > floor((extract(epoch FROM handed_at) + 60) / 30)",
+    )
+    assert unknowns.apply_policies(runtime) == 50
+
+
+def test_a_pool_is_listened_to_for_as_long_as_its_webhooks_take(runtime: Runtime, peer: Peer) -> None:
+    built = unknown(runtime, peer, "resend")
+    later(runtime, 2000)
+    webhooks_arrive(runtime, built)
+    change(runtime, "UPDATE pool_webhook SET lags = :lags", lags=[0] * 8 + [1000])  # within 256 seconds: twice that
+    change(
+        runtime,
+        "DELETE FROM pool_heard USING handoff WHERE slot = floor((extract(epoch FROM handed_at) + 500) / 30)",
+    )
+    assert unknowns.apply_policies(runtime) == 0
+    heard_since_call = (
+        "INSERT INTO pool_heard SELECT pool_id, floor((extract(epoch FROM handed_at) + 500) / 30) FROM handoff"
+    )
+    change(runtime, heard_since_call)
     assert unknowns.apply_policies(runtime) == 50
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from app.errors import ProviderUnsure
+from app.errors import ProviderUnsure, Unavailable
 from app.flows import finish, pools, repeat, rescue, send_range, steer, unknowns
 from app.flows.frozen import MARGIN, freeze, thaw
 from app.mail import Accepted, Deferred, Letter, Unsure
@@ -203,24 +203,153 @@ def test_a_call_that_was_halved_is_not_made_again_as_a_whole(
     runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = launched(runtime, peer, leads=50, more=KEYS)
-    post, calls = Http.post, []
-
-    def pass_the_second_time(self: Http, *args: Any) -> Any:
-        """The whole is refused for a reason that passes; its halves are taken, and the second's reply is lost."""
-        calls.append(args)
-        peer.behave(strict=True, refuse=1.0 if len(calls) == 1 else 0.0)
-        answer = post(self, *args)
-        if len(calls) == 3:
-            raise ProviderUnsure("the reply was lost")
-        return answer
-
-    monkeypatch.setattr(Http, "post", pass_the_second_time)
+    halves_pass(monkeypatch, peer, lost=3)
     send_range.drain(runtime)
     assert letters_of(runtime) == ["s" * 25 + "u" * 25]
     later(runtime, 60)
     assert repeat.repeat_due(runtime) == 0
     assert sums(runtime, built.campaign_id) == {"sent": 25, "unknown": 25}
     assert peer.sink.book.stats()["duplicates"] == 0
+
+
+def test_a_repeat_that_was_halved_is_not_made_again_as_a_whole(
+    runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = launched(runtime, peer, leads=50, more=KEYS)
+    hand_over(runtime)
+    lose_the_lease(runtime)
+    halves_pass(monkeypatch, peer, lost=3)
+    assert repeat.repeat_due(runtime) == 1
+    assert letters_of(runtime) == ["s" * 25 + "u" * 25]
+    later(runtime, 60)
+    assert repeat.repeat_due(runtime) == 0
+    assert sums(runtime, built.campaign_id) == {"sent": 25, "unknown": 25}
+    assert peer.sink.book.stats()["duplicates"] == 0
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "repeat"])
+def test_a_worker_that_dies_between_two_halves_leaves_nothing_to_be_made_again(
+    runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    built = launched(runtime, peer, leads=50, more=KEYS)
+    if not first:
+        hand_over(runtime)
+        lose_the_lease(runtime)
+    halves_pass(monkeypatch, peer, lost=3, how=Killed)
+    with pytest.raises(Killed):
+        send_range.drain(runtime) if first else repeat.repeat_due(runtime)
+    if first:
+        lose_the_lease(runtime)
+    later(runtime, 120)
+    assert repeat.repeat_due(runtime) == 0
+    assert sums(runtime, built.campaign_id) == {"unknown": 50}
+    assert peer.sink.book.stats()["duplicates"] == 0
+
+
+def test_who_lost_a_call_meanwhile_sends_no_half_of_it(
+    runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its range was rescued while the refusal was under way: the same call is made again, and taken."""
+    built = launched(runtime, peer, leads=50, more=KEYS)
+
+    def rescued() -> None:
+        lose_the_lease(runtime)
+        assert repeat.repeat_due(runtime) == 1
+
+    halves_pass(monkeypatch, peer, lost=0, before_halving=rescued)
+    send_range.drain(runtime)
+    assert sums(runtime, built.campaign_id) == {"sent": 50}
+    stats = peer.sink.book.stats()
+    assert (stats["accepted"], stats["duplicates"]) == (50, 0)
+
+
+def test_while_the_database_is_away_no_half_leaves(
+    runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = launched(runtime, peer, leads=50, more=KEYS)
+
+    def away(*_: object) -> bool:
+        raise Unavailable("The database cannot be reached.")
+
+    monkeypatch.setattr(handoff, "halve", away)
+    halves_pass(monkeypatch, peer, lost=0)
+    send_range.drain(runtime, 1.0)
+    assert sums(runtime, built.campaign_id) == {"open": 50}
+    assert peer.sink.book.stats()["accepted"] == 0
+
+
+def test_a_call_that_cannot_be_put_together_stops_no_other(
+    runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = launched(runtime, peer, leads=100, more=KEYS)
+    hand_over(runtime)
+    lose_the_lease(runtime)
+    first = handoff_ids(runtime)[0]
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE handoff SET frozen = 'rubbish' WHERE id = :id"), {"id": first})
+    assert repeat.repeat_due(runtime) == 2
+    assert sums(runtime, built.campaign_id) == {"sent": 50, "unknown": 50}
+    later(runtime, 310)
+    assert repeat.repeat_due(runtime) == 1  # it is tried again while its key lives
+    later(runtime, 3600)
+    assert repeat.repeat_due(runtime) == 1
+    assert query(
+        runtime,
+        "SELECT frozen IS NULL, answer LIKE '%no longer honoured%' FROM handoff WHERE frozen IS NULL"
+        " AND outcomes ~ 'u'",
+    ) == [(True, True)]
+
+
+def test_a_repeat_of_before_does_not_close_a_breaker_that_opened_meanwhile(
+    runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = launched(runtime, peer, leads=50, more=KEYS)
+    hand_over(runtime)
+    lose_the_lease(runtime)
+    post = Http.post
+
+    def another_finds_it_down(self: Http, *args: Any) -> Any:
+        answer = post(self, *args)
+        with runtime.db.begin() as conn:
+            pool.break_off(conn, built.pool_id, "it is down", 0.0, probe=False)
+        return answer
+
+    monkeypatch.setattr(Http, "post", another_finds_it_down)
+    repeat.repeat_due(runtime)
+    assert sums(runtime, built.campaign_id) == {"sent": 50}
+    assert query(runtime, "SELECT state FROM pool") == [("paused",)]
+
+
+class Killed(BaseException):
+    """As kill -9: nothing of the process's goes on."""
+
+
+def halves_pass(
+    monkeypatch: pytest.MonkeyPatch,
+    peer: Peer,
+    lost: int,
+    how: type[BaseException] = ProviderUnsure,
+    before_halving: Callable[[], None] | None = None,
+) -> None:
+    """The first call is refused for a reason that passes, all others are taken; the reply to number `lost` is lost."""
+    post, calls = Http.post, []
+
+    def pass_the_second_time(self: Http, *args: Any) -> Any:
+        calls.append(args)
+        number = len(calls)
+        peer.behave(strict=True, refuse=1.0 if number == 1 else 0.0)
+        answer = post(self, *args)
+        if number == 1 and before_halving is not None:
+            before_halving()
+        if number == lost:
+            raise how("the reply was lost")
+        return answer
+
+    monkeypatch.setattr(Http, "post", pass_the_second_time)
+
+
+def handoff_ids(runtime: Runtime) -> list[int]:
+    return [int(str(row[0])) for row in query(runtime, "SELECT id FROM handoff ORDER BY id")]
 
 
 def test_a_repeat_that_slept_puts_nobody_off_whom_a_later_repeat_may_have_mailed(runtime: Runtime, peer: Peer) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -19,6 +18,7 @@ from app.mail import Accepted, Deferred, Kind, Refused
 from app.models import handoff, outbox, refs
 from app.models.handoff import HandOff
 from app.runtime import Runtime
+from app.uptime import uptime
 from tests import world
 from tests.peers import Peer
 from tests.sending_world import hand_over, launched, lose_the_lease, settle_with
@@ -100,7 +100,7 @@ def test_a_process_that_slept_after_handing_over_does_not_speak(runtime: Runtime
     page, handoffs = hand_over(runtime)
     composer = send_range.composer_of(runtime, page.sending)
     letters, _ = send_range.compose_page(composer, page)
-    long_ago = time.monotonic() - runtime.settings.lease
+    long_ago = uptime() - runtime.settings.lease
     given = send_range._call(runtime, page, composer, handoffs, letters, long_ago)
     assert all(isinstance(each.result, ProviderDown) and each.result.passing for each in given)
     assert peer.sink.book.stats()["accepted"] == 0

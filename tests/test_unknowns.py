@@ -13,7 +13,17 @@ from app.flows.resolve import Evidence, use_evidence
 from app.mail import Kind
 from app.runtime import Runtime
 from tests.peers import Peer
-from tests.sending_world import hand_over, later, launched, letters_of, lose_the_lease, one, query, sums
+from tests.sending_world import (
+    hand_over,
+    later,
+    launched,
+    letters_of,
+    lose_the_lease,
+    one,
+    query,
+    sums,
+    webhooks_arrive,
+)
 from tests.test_sending import events, state
 from tests.world import World
 
@@ -37,15 +47,6 @@ def drain_slowly(runtime: Runtime) -> None:
     while send_range.drain(runtime):
         with runtime.db.begin() as conn:
             conn.execute(text("UPDATE pool SET state = 'active', resume_at = NULL, failures = 0"))
-
-
-def webhooks_arrive(runtime: Runtime, built: World) -> None:
-    """A webhook has spoken of a call that was handed over just now."""
-    with runtime.db.begin() as conn:
-        conn.execute(
-            text("INSERT INTO pool_webhook (pool_id, seen_at, handed_at, lags) VALUES (:p, now(), now(), '{}')"),
-            {"p": built.pool_id},
-        )
 
 
 def test_a_person_sends_again_and_exactly_those_are_mailed(runtime: Runtime, peer: Peer) -> None:

@@ -440,6 +440,20 @@ def test_the_lag_is_measured_and_the_hold_is_longer(house: House) -> None:
     assert door == (4, webhook.BUCKETS)
 
 
+def test_it_is_remembered_in_which_half_minutes_a_pool_was_heard_of(house: House) -> None:
+    house.tell(house.event("opened", 1, handoff=999_999))  # of nobody's email
+    assert house.rows("SELECT count(*) FROM pool_heard") == [(0,)]
+    house.tell(house.event("accepted"), house.event("delivered"))
+    house.tell(house.event("delivered"))  # told again
+    slot = "floor(extract(epoch FROM received_at) / 30)"
+    there = house.rows(f"SELECT DISTINCT pool_id, {slot}::integer FROM webhook WHERE id > 1 ORDER BY 2")
+    assert there == house.rows("SELECT pool_id, slot FROM pool_heard ORDER BY 2")
+    with house.runtime.db.begin() as conn:
+        conn.execute(text("INSERT INTO pool_heard SELECT pool_id, slot - 8 * 2880 - 1 FROM pool_heard"))
+    ingest.tidy(house.runtime)
+    assert there == house.rows("SELECT pool_id, slot FROM pool_heard ORDER BY 2")
+
+
 def eventually(true: Callable[[], bool], seconds: float = 20.0) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:

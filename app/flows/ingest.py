@@ -73,6 +73,7 @@ def tidy(runtime: Runtime) -> int:
     """Make room for the days to come, and drop what was read days ago; how many posts."""
     with runtime.db.begin() as conn:
         webhook.keep_days(conn)
+        webhook.forget_heard(conn)
         bounce.drop_old(conn)
         unread.drop_old(conn)
         days = kept_post.find_retention(conn, runtime.settings.webhook_days)
@@ -287,4 +288,6 @@ def _arrivals(posts: Sequence[Post], found: Sorted, hits: Sequence[Hit]) -> Arri
         - sum(not hit.post.again for hit in hits),
         late=len(found.late),
         unmatched=found.unmatched.total() - sum(post.unmatched for post in posts),
+        # whatever it says of an email of ours, and though it says it again: the way from the provider to us is open
+        heard=sorted({int(received[hit.post.id]) // webhook.HEARD for hit, _ in found.fresh.values()}),
     )

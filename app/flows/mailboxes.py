@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from time import monotonic
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -17,6 +16,7 @@ from app.providers.address import confined, freed, host_of, is_confined, shown
 from app.providers.mail_box import MailboxAccount, check_mailbox
 from app.providers.public import resolver
 from app.runtime import Runtime
+from app.uptime import uptime
 
 PATIENCE: Final = 12.0  # seconds that a try may take while a person waits
 ANEW: Final = "Enter it again: what is stored was meant for another server or user."
@@ -120,7 +120,7 @@ def _try(runtime: Runtime, url: str) -> Checked:
         account = MailboxAccount.read(url)
         resolve = resolver(host_of(url), private) if is_confined(url) else None
         if resolve is not None:
-            resolve(account.host, account.port, monotonic() + PATIENCE)
+            resolve(account.host, account.port, uptime() + PATIENCE)
     except ProviderError as error:
         raise Invalid.one("host", str(error)) from None
     try:

@@ -7,24 +7,25 @@ to, the provider answers for it now, and nobody is mailed twice.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import Connection
 
-from app.errors import ProviderDown, ProviderError, ProviderRefusesUs
+from app.errors import ProviderDown, ProviderError, ProviderRefusesUs, Unavailable
 from app.flows import finish, resolve
 from app.flows.answers import Answer, plain, read, wait_for
 from app.flows.frozen import Frozen, account_of, thaw
-from app.flows.send_range import begin, composer_of
+from app.flows.one_by_one import do_each
+from app.flows.send_range import begin, composer_of, noting_halving
 from app.mail import Batch, Outcome
 from app.models import campaign, handoff, pool
 from app.models.campaign import Sending
 from app.models.handoff import HandOff, Repeat
 from app.models.outbox import PageLead
 from app.runtime import Runtime
+from app.uptime import uptime
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +41,15 @@ def repeat_due(runtime: Runtime) -> int:
     """Make every lost call again that is due, a few at a time; how many."""
     made = 0
     while not runtime.stopping.is_set():
-        begun = time.monotonic()
+        begun = uptime()
         calls = _claim(runtime)
         if not calls:
             break
         made += len(calls)
-        answers = [_begin(runtime, call, begun + runtime.settings.lease / 3) for call in calls]
-        for call, answer in zip(calls, answers, strict=True):
-            _settle(runtime, call, answer())
-        for campaign_id in {call.campaign_id for call in calls}:
-            finish.try_finish(runtime, campaign_id)
+        under_way = [(call, _try_to_begin(runtime, call, begun + runtime.settings.lease / 3)) for call in calls]
+        do_each(under_way, lambda each: _settle(runtime, each[0], each[1]()), "repeating hand-off")
+        campaigns = {call.campaign_id for call in calls}
+        do_each(campaigns, lambda each: finish.try_finish(runtime, each) is not None, "finishing campaign")
     return made
 
 
@@ -72,8 +72,22 @@ def _claim(runtime: Runtime) -> list[Repeat]:
 Answered = Sequence[Outcome] | ProviderError | str  # a string says why the call was not made, and never will be
 
 
+def _try_to_begin(runtime: Runtime, call: Repeat, latest: float) -> Callable[[], Answered]:
+    """Begin a call; one that cannot be put together, as where its pool's secret cannot be read here, stops no other."""
+    try:
+        return _begin(runtime, call, latest)
+    except Unavailable:
+        raise
+    except Exception as error:
+        log.exception("hand-off %s cannot be made again", call.id)
+        said = f"It could not be put together here ({type(error).__name__})."
+        trouble = ProviderDown(said, retry_in=WAITS[-1], passing=True)
+        dead = _key_is_dead(call, runtime.settings.lease)
+        return lambda: dead or trouble
+
+
 def _begin(runtime: Runtime, call: Repeat, latest: float) -> Callable[[], Answered]:
-    """Begin a call on another thread, not after `latest` (monotonic seconds); what is given waits for its answer."""
+    """Begin a call on another thread, not after `latest` (seconds of `uptime`); what is given waits for its answer."""
     with runtime.db.begin() as conn:
         sending = campaign.load_sending(conn, call.campaign_id, call.pool_id, call.variant)
     frozen = thaw(call.frozen)
@@ -81,13 +95,14 @@ def _begin(runtime: Runtime, call: Repeat, latest: float) -> Callable[[], Answer
     if fault is not None:
         return lambda: fault
     provider = runtime.provider(sending.pool_url, sending.pool_id)
-    return begin(runtime, provider, _batch(runtime, sending, frozen, call), latest)
+    batch = noting_halving(runtime, _batch(runtime, sending, frozen, call), call.tries)
+    return begin(runtime, provider, batch, latest)
 
 
 def _fault(sending: Sending, frozen: Frozen, call: Repeat, lease: float) -> str | None:
     """Why a call must not be made again; None where it may."""
-    if call.lives < lease:  # a repeat under way must end before the key does
-        return f"The call's key is no longer honoured: it is {call.age:,.0f} seconds old."
+    if dead := _key_is_dead(call, lease):
+        return dead
     if call.campaign_state == "cancelled" and call.age > CANCELLED_FOR:
         return "The campaign was cancelled."
     if account_of(sending.pool_url) != frozen.account:
@@ -97,13 +112,19 @@ def _fault(sending: Sending, frozen: Frozen, call: Repeat, lease: float) -> str 
     return None
 
 
+def _key_is_dead(call: Repeat, lease: float) -> str | None:
+    if call.lives < lease:  # a repeat under way must end before the key does
+        return f"The call's key is no longer honoured: it is {call.age:,.0f} seconds old."
+    return None
+
+
 def _batch(runtime: Runtime, sending: Sending, frozen: Frozen, call: Repeat) -> Batch:
     batch = composer_of(runtime, sending).batch(call.id, call.key, call.run, frozen.letters)
     return replace(batch, from_name=frozen.from_name, from_address=frozen.from_address, reply_to=frozen.reply_to)
 
 
-def _settle(runtime: Runtime, call: Repeat, answer: Answered) -> None:
-    """What the same call came to this time. While it is not certain, it is made again later."""
+def _settle(runtime: Runtime, call: Repeat, answer: Answered) -> int:
+    """What the same call came to this time. While it is not certain, it is made again later. One call was settled."""
     with runtime.db.begin() as conn:
         if isinstance(answer, str):
             handoff.give_up_repeating(conn, call, answer)
@@ -114,15 +135,21 @@ def _settle(runtime: Runtime, call: Repeat, answer: Answered) -> None:
             _tell_pool(conn, call, answer)
         else:
             resolve_with(conn, call, answer)
-            pool.revive(conn, call.pool_id)
+            if call.probe:  # only who tries a pool may close its breaker: another call may have opened it since
+                pool.revive(conn, call.pool_id)
+    return 1
 
 
 def resolve_with(conn: Connection, call: Repeat, outcomes: Sequence[Outcome]) -> int:
-    """Give a call's leads the outcomes of its repeat; how many are known now."""
+    """Give a call's leads the outcomes of its repeat; how many are known now.
+
+    A provider that is sure of some letters only may have taken them in parts, under other keys: the whole is not made
+    again then. Nothing is to be done where all are known.
+    """
     tally = read([Answer(HandOff(call.id, call.key, call.lead_ids), outcomes)], _strangers(call), 0, 0.0)
     resolved = resolve.resolve(conn, resolve.verdicts_of(tally), tries=call.tries)
     log.info("hand-off %s was made again: %s of %s leads are known", call.id, resolved, len(call.lead_ids))
-    handoff.repeat_later(conn, call, _next(call), "The provider was not sure again.")
+    handoff.give_up_repeating(conn, call, "The provider was not sure of it again.")
     return resolved
 
 

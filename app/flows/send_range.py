@@ -30,6 +30,7 @@ from app.models.outbox import Lease, PageLead
 from app.models.template import Compiled
 from app.providers import Provider
 from app.runtime import Runtime
+from app.uptime import uptime
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ def send(runtime: Runtime, page: Page) -> None:
     """Take one page all the way; a lost lease drops it, since somebody else answers for it then."""
     composer = composer_of(runtime, page.sending)
     letters, skipped = compose_page(composer, page)
-    begun = time.monotonic()
+    begun = uptime()
     try:
         handoffs = hand_over(runtime, page, letters, skipped)
         if handoffs is None:
@@ -238,7 +239,7 @@ def hand_over(
 
     Where the reply to the commit is lost, it is asked whether it happened: nothing has left us until that is known.
     """
-    until = time.monotonic() + runtime.settings.lease / 3
+    until = uptime() + runtime.settings.lease / 3
     tried = False
     while True:
         try:
@@ -251,7 +252,7 @@ def hand_over(
             return done
         except Unavailable:
             tried = True
-            if time.monotonic() > until or runtime.stopping.wait(0.2):
+            if uptime() > until or runtime.stopping.wait(0.2):
                 raise
 
 
@@ -302,6 +303,8 @@ def _call(
         batch = composer.batch(each.id, each.key, page.lease.run, letters[first:last])
         if page.lease.waits_for:
             batch = replace(batch, receiver=page.lease.waits_for)
+        if provider.capabilities.idempotent_for:
+            batch = noting_halving(runtime, batch)
         calls.append(begin(runtime, provider, batch, begun + runtime.settings.lease / 3))
         first = last
     return [Answer(each, call()) for each, call in zip(handoffs, calls, strict=True)]
@@ -318,10 +321,26 @@ def begin(
         return lambda: ended
 
 
+def noting_halving(runtime: Runtime, batch: Batch, tries: int = 0) -> Batch:
+    """A batch whose call may be made again under its key, at its first making or as repeat `tries`: not once its parts
+    leave. That is written before they do."""
+
+    def note() -> None:
+        try:
+            with runtime.db.begin() as conn:
+                noted = handoff.halve(conn, batch.handoff_id, tries)
+        except (Unavailable, DBAPIError, psycopg.Error) as error:
+            raise ProviderDown("the call was refused whole, and its parts did not leave", passing=True) from error
+        if not noted:
+            raise ProviderDown("the call was refused whole, and is somebody else's by now", passing=True)
+
+    return replace(batch, halving=note)
+
+
 def speak(provider: Provider, batch: Batch, latest: float) -> list[Outcome] | ProviderError:
-    """Make one call, unless it is past `latest` (monotonic seconds); whatever goes wrong is an answer."""
+    """Make one call, unless it is past `latest` (seconds of `uptime`); whatever goes wrong is an answer."""
     # A process that slept past its lease must not speak: its range may be another's by now.
-    if time.monotonic() > latest:
+    if uptime() > latest:
         return ProviderDown("the call was not begun in time", passing=True)
     try:
         outcomes = provider.send(batch)

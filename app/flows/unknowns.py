@@ -1,7 +1,8 @@
 """Unknown outcomes: what a person, or a campaign's policy, decides where no repeat and no evidence has told.
 
-`hold` waits for evidence; `resend` sends once more, and only where silence means something because the pool's webhooks
-are known to arrive; `leave` counts the lead as failed. A later webhook still resolves what was left.
+`hold` waits for evidence; `resend` sends once more, and only where silence means something: the pool's webhooks are
+known to arrive, and did so all the while from the call on. `leave` counts the lead as failed. A later webhook still
+resolves what was left.
 
 Each step locks its campaign first, then ranges, then hand-offs, like all that steers a campaign: what its state allows
 stays so until the commit. A worker or a repeat that finds leads put off takes its range first and the campaign last.
@@ -11,8 +12,9 @@ lease has run out, a policy's step at the clock's next turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import psycopg
@@ -114,8 +116,8 @@ def _find_ripe(conn: Connection, held: Sequence[Held]) -> dict[int, int]:
     calls: dict[int, list[Held]] = {}
     for each in held:
         calls.setdefault(each.campaign_id, []).append(each)
-    holds = _holds(conn, held)
-    return {campaign_id: each[0].id for campaign_id, each in calls.items() if any(_weigh(each, holds))}
+    waits = _waits(conn, held)
+    return {campaign_id: each[0].id for campaign_id, each in calls.items() if any(_weigh(each, waits))}
 
 
 def _apply(runtime: Runtime, campaign_id: int, first: int) -> int:
@@ -123,7 +125,7 @@ def _apply(runtime: Runtime, campaign_id: int, first: int) -> int:
     with runtime.db.begin() as conn:
         campaign.lock_state(conn, campaign_id)
         held = unknown.find_held(conn, LEAST_HOLD, (campaign_id, first - 1), campaign_id)
-        verdicts, untold = _weigh(held, _holds(conn, held))
+        verdicts, untold = _weigh(held, _waits(conn, held))
         locked = resolve.lock(conn, [*verdicts, *untold[:1]])  # of both kinds, in one order
         decided = _give(conn, verdicts, UNKNOWN)
         if any(UNKNOWN in each.letters for each in locked if each.id in untold):  # whoever resolves it clears the alert
@@ -135,27 +137,43 @@ def _apply(runtime: Runtime, campaign_id: int, first: int) -> int:
     return decided
 
 
-def _holds(conn: Connection, held: Sequence[Held]) -> dict[int, float]:
-    return {pool_id: webhook.hold(conn, pool_id) for pool_id in {each.pool_id for each in held}}
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long silence about a pool's calls means nothing, in seconds; of which calls it means something then."""
+
+    holds: Mapping[int, float]
+    silent: Container[int]
 
 
-def _weigh(held: Sequence[Held], holds: Mapping[int, float]) -> tuple[dict[int, Verdict], list[int]]:
+def _waits(conn: Connection, held: Sequence[Held]) -> Waits:
+    """What can be resent is looked at once its hold is over: whether its pool was heard of all the while."""
+    holds = {pool_id: webhook.hold(conn, pool_id) for pool_id in {each.pool_id for each in held}}
+    resendable = [each for each in held if _may_resend(each) and each.age > holds[each.pool_id]]
+    listening = {pool_id: webhook.listens(conn, pool_id) for pool_id in {each.pool_id for each in resendable}}
+    return Waits(holds, unknown.find_heard(conn, {each.id: listening[each.pool_id] for each in resendable}))
+
+
+def _weigh(held: Sequence[Held], waits: Waits) -> tuple[dict[int, Verdict], list[int]]:
     """What is decided on which calls, and which wait for a person without the owner having been told of them."""
     verdicts, untold = {}, []
     for each in held:
-        policy = _policy(each) if each.age > holds[each.pool_id] else "wait"
+        hold = waits.holds[each.pool_id]
+        policy = _policy(each, waits.silent) if each.age > hold else "wait"
         if policy in VERDICTS:
             verdicts[each.id] = VERDICTS[policy]
-        elif policy == "hold" and (each.told is None or each.age - holds[each.pool_id] < each.told):
+        elif policy == "hold" and (each.told is None or each.age - hold < each.told):
             untold.append(each.id)
     return verdicts, untold
 
 
-def _policy(each: Held) -> str:
-    """What its campaign wants, where that can be had: nobody is sent to a third time, or while webhooks are silent."""
-    if each.policy == "resend" and (each.resent or not each.arrive):
-        return "hold"
-    return each.policy
+def _policy(each: Held, silent: Container[int]) -> str:
+    """What its campaign wants, where that can be had."""
+    return "hold" if each.policy == "resend" and not (_may_resend(each) and each.id in silent) else each.policy
+
+
+def _may_resend(each: Held) -> bool:
+    """Nobody is sent to a third time, or while webhooks are silent."""
+    return each.policy == "resend" and each.arrive and not each.resent
 
 
 def _check(conn: Connection, organisation_id: int, campaign_id: int, states: Sequence[str]) -> None:

@@ -241,6 +241,11 @@ def repeat_later(conn: Connection, call: Repeat, seconds: float, answer: str) ->
     conn.execute(SQL.repeat_later, {"id": call.id, "tries": call.tries, "seconds": seconds, "answer": answer})
 
 
+def halve(conn: Connection, handoff_id: int, tries: int) -> bool:
+    """Note that a call leaves in parts, at its first making or as repeat `tries`; False: it must not any more."""
+    return conn.execute(SQL.halve, {"id": handoff_id, "tries": tries}).rowcount == 1
+
+
 def give_up_repeating(conn: Connection, call: Repeat, answer: str) -> None:
     """Never make a frozen call again; it stays unknown until evidence, a person or a policy resolves it."""
     conn.execute(SQL.give_up_repeating, {"id": call.id, "tries": call.tries, "answer": answer})

@@ -182,6 +182,17 @@ UPDATE handoff
    AND repeats = :tries
    AND repeat_at IS NOT NULL
 
+-- Its parts leave under keys of their own: the whole is never made again, whatever becomes of them. Not where somebody else
+-- is responsible for the call by now, since they may be making it this moment.
+-- name: halve
+UPDATE handoff
+   SET frozen = NULL,
+       repeat_at = NULL,
+       repeat_until = NULL
+ WHERE id = :id
+   AND repeats = :tries
+   AND CASE WHEN :tries = 0 THEN state = 'handed' ELSE repeat_at IS NOT NULL END
+
 -- name: give_up_repeating
 UPDATE handoff
    SET repeat_at = NULL,

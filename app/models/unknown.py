@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection
 
-from app.db import Statements
+from app.db import Statements, array
 from app.errors import NotFound
+from app.models.webhook import HEARD
 
 SQL = Statements("unknown")
 EVERY: Final = 2**31 - 1  # behind every campaign
@@ -113,6 +115,16 @@ def find_held(
     """
     values = {"least": least, "campaign_id": after[0], "after": after[1], "last": last, "limit": limit}
     return [Held(*row) for row in conn.execute(SQL.find_held, values)]
+
+
+def find_heard(conn: Connection, seconds: Mapping[int, float]) -> set[int]:
+    """Of calls those whose pool was heard of all the while from the hand-over on, for so many seconds each.
+
+    Only then does silence about such a call mean that the provider never took it: a post that found us away, since our
+    machine or the way to it was down, may be one that the provider has given up on.
+    """
+    values = {"ids": array(seconds), "seconds": list(seconds.values()), "slot": float(HEARD)}
+    return set(conn.execute(SQL.find_heard, values).scalars()) if seconds else set()
 
 
 def count_failed(conn: Connection, campaign_id: int) -> FailedSums:

@@ -98,6 +98,23 @@ SELECT handoff.id, handoff.campaign_id, handoff.pool_id, deciding.policy, outbox
  ORDER BY handoff.campaign_id, handoff.id
  LIMIT :limit
 
+-- Posts of the pool came in every slot from the call on, for so long: then its own would have come, too, had it been taken.
+-- name: find_heard
+SELECT handoff.id
+  FROM unnest(CAST(:ids AS bigint[]), CAST(:seconds AS float8[])) AS asked (id, seconds)
+  JOIN handoff
+    ON handoff.id = asked.id
+ WHERE NOT EXISTS (
+           SELECT
+             FROM generate_series(
+                      floor(extract(epoch FROM handoff.handed_at) / :slot)::integer,
+                      floor((extract(epoch FROM handoff.handed_at)::float8 + asked.seconds) / :slot)::integer
+                  ) AS each (slot)
+            WHERE NOT EXISTS (
+                      SELECT FROM pool_heard WHERE pool_heard.pool_id = handoff.pool_id AND pool_heard.slot = each.slot
+                  )
+       )
+
 -- name: find_failed
 SELECT handoff.id
   FROM outbox

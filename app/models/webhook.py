@@ -26,6 +26,9 @@ SEEN: Final = "webhook_event (day, key)"
 _EPOCH: Final = date(1970, 1, 1)
 BUCKETS: Final = 24  # of lags, each twice as wide as the one before: the last ones are days
 SHORTEST_HOLD: Final = 900.0  # seconds
+SHORTEST_LISTENING: Final = 60.0  # seconds
+HEARD: Final = 30  # seconds of a slot in which a pool was heard or not: providers try a post again for longer than two
+HEARD_DAYS: Final = 8  # that such slots are kept for
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,10 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """What came in one go: when, the youngest call spoken of, how late (by bucket), how many events of which sort."""
+    """What came in one go: when, the youngest call spoken of, how late (by bucket), how many events of which sort.
+
+    `heard`: the slots of `HEARD` seconds since 1970 in which posts came that spoke of emails of the pool.
+    """
 
     seen_at: datetime
     handed_at: datetime | None
@@ -120,6 +126,7 @@ class Arrivals:
     repeated: int
     late: int
     unmatched: int
+    heard: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +362,7 @@ def note_arrivals(conn: Connection, pool_id: int, came: Arrivals) -> None:
     values = {
         "pool_id": pool_id,
         "seen_at": came.seen_at,
+        "heard": array(came.heard),
         "handed_at": came.handed_at,
         "lags": array(came.lags),
         "events": came.events,
@@ -363,6 +371,11 @@ def note_arrivals(conn: Connection, pool_id: int, came: Arrivals) -> None:
         "unmatched": came.unmatched,
     }
     conn.execute(SQL.note_arrivals, values)
+
+
+def forget_heard(conn: Connection) -> None:
+    """Drop slots that no call waits for any more."""
+    conn.execute(SQL.forget_heard, {"slot": HEARD, "slots": HEARD_DAYS * 86_400 // HEARD})
 
 
 def bucket(seconds: float) -> int:
@@ -379,6 +392,12 @@ def lag(conn: Connection, pool_id: int) -> Lag | None:
 def hold(conn: Connection, pool_id: int) -> float:
     """Seconds after which silence about a call means something: twice what nearly all came within, 900 at least."""
     return _hold(lag(conn, pool_id))
+
+
+def listens(conn: Connection, pool_id: int) -> float:
+    """Seconds in which a call's webhook would come, or be tried again: it must find us there all the while."""
+    found = lag(conn, pool_id)
+    return max(SHORTEST_LISTENING, 2 * found.p999) if found else SHORTEST_LISTENING
 
 
 def _hold(lag: Lag | None) -> float:

@@ -165,6 +165,12 @@ SELECT link.campaign_id, link.url, min(link.id) AS id
 
 -- Halved when a million is reached, so that what was long ago counts less and less.
 -- name: note_arrivals
+WITH heard AS (
+    INSERT INTO pool_heard (pool_id, slot)
+    SELECT :pool_id, slot
+      FROM unnest(CAST(:heard AS integer[])) AS slot
+        ON CONFLICT DO NOTHING
+)
 INSERT INTO pool_webhook AS known (pool_id, seen_at, handed_at, lags, events, repeated, late, unmatched)
 VALUES (:pool_id, :seen_at, :handed_at, CAST(:lags AS bigint[]), :events, :repeated, :late, :unmatched)
     ON CONFLICT (pool_id) DO UPDATE
@@ -182,6 +188,10 @@ VALUES (:pool_id, :seen_at, :handed_at, CAST(:lags AS bigint[]), :events, :repea
        repeated = known.repeated + excluded.repeated,
        late = known.late + excluded.late,
        unmatched = known.unmatched + excluded.unmatched
+
+-- name: forget_heard
+DELETE FROM pool_heard
+ WHERE slot < extract(epoch FROM now()) / :slot - :slots
 
 -- name: find_arrivals
 SELECT seen_at, lags

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -34,6 +33,7 @@ from app.providers.ses_events import SesWebhooks
 from app.providers.sink import Sink, SinkAccount, SinkWebhooks
 from app.providers.smtp import Smtp, SmtpAccount
 from app.providers.tickets import Tickets
+from app.uptime import uptime
 
 __all__ = ["READERS", "SCHEMES", "WEBHOOKS", "Provider", "Reader", "Webhooks", "check", "open_provider", "shown"]
 
@@ -170,7 +170,7 @@ def check(url: str, private: Collection[str] = ()) -> None:
     resolve = resolver(host_of(url), private) if is_confined(url) else None
     if resolve is not None:
         try:
-            resolve(host_of(url), 443, monotonic() + CONNECT)
+            resolve(host_of(url), 443, uptime() + CONNECT)
         except ProviderRefusesUs as error:
             raise Invalid.one("url", str(error)) from None
         except ProviderDown:

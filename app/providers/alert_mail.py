@@ -8,7 +8,6 @@ from email import policy
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
-from time import monotonic
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure
 from app.mail import Accepted, Outcome, Refused, Unsure
@@ -17,6 +16,7 @@ from app.providers.mime import Written, ascii_address
 from app.providers.smtp import SmtpAccount
 from app.providers.smtp_exchange import exchange
 from app.providers.smtp_line import Line, LineLost, open_line
+from app.uptime import uptime
 
 LONGEST_SUBJECT = 200  # characters
 
@@ -70,7 +70,7 @@ class AlertMail:
     def _line(self) -> Line:
         login = self.account.login
         context = tls_context(self.account.ca) if login.tls != "none" else None
-        return open_line(login, context, monotonic() + self.deadline)
+        return open_line(login, context, uptime() + self.deadline)
 
 
 def write(letter: AlertLetter, sender: str) -> Written:

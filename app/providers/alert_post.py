@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from time import monotonic
 
 from standardwebhooks.webhooks import Webhook
 
 from app.errors import ProviderDown, ProviderError, ProviderUnsure
 from app.providers.address import tls_context
 from app.providers.http import Http
+from app.uptime import uptime
 
 
 class AlertPost:
@@ -34,7 +34,7 @@ class AlertPost:
             (b"webhook-signature", self.webhook.sign(key, now, body.decode()).encode("ascii")),
         ]
         try:
-            answer = self.http.post(body, headers, monotonic() + self.deadline)
+            answer = self.http.post(body, headers, uptime() + self.deadline)
         except ProviderDown as error:
             raise ProviderDown("The webhook cannot be reached.") from error
         except ProviderUnsure as error:

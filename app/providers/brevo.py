@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from email.header import Header
 from html import escape
-from time import monotonic
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,6 +22,7 @@ from app.providers.halving import halve
 from app.providers.http import Answer
 from app.providers.ids import ids_of, unsubscribe_headers
 from app.providers.refusal import REFUSED, Meant, code_of, judge_code, making_sense
+from app.uptime import uptime
 
 BATCH: Final = 1000  # versions of a message
 KEY_LIVES: Final = 15 * 60.0  # seconds: half an hour by the guide, a quarter by the changelog
@@ -69,7 +69,7 @@ class Brevo:
         """One Outcome per letter, in order; raises ProviderDown, ProviderUnsure or ProviderRefusesUs for all."""
         if not batch.letters:
             return []
-        until = monotonic() + self.deadline
+        until = uptime() + self.deadline
 
         def call(part: Batch) -> list[Outcome]:
             answer = self.http.post(write_call(part), self.headers, until)
@@ -88,7 +88,7 @@ class Brevo:
 
     def check(self) -> Checked:
         """The account behind the key, and its credits for email; raises ProviderError."""
-        answer = self.account.ask("/v3/account", self.headers, monotonic() + self.deadline)
+        answer = self.account.ask("/v3/account", self.headers, uptime() + self.deadline)
         judge_code(answer, _code(answer), CODES, _wait(answer))
         with making_sense(answer):
             told = orjson.loads(answer.body)

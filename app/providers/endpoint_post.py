@@ -13,7 +13,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from time import monotonic
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,6 +22,7 @@ from app.errors import Invalid, ProviderDown, ProviderRefusesUs, ProviderUnsure
 from app.providers.address import tls_context
 from app.providers.http import Http, retry_after
 from app.providers.public import is_public, resolver
+from app.uptime import uptime
 
 LONGEST: Final = 2000  # characters of an address
 SHOWN: Final = 300  # characters of an answer that are kept for people
@@ -103,7 +103,7 @@ def post(
     host = urlsplit(url).hostname or ""
     http = Http(url, _tls() if url.startswith("https:") else None, resolver(host, private))
     try:
-        answer = http.post(body, headers, monotonic() + deadline)
+        answer = http.post(body, headers, uptime() + deadline)
     except ProviderRefusesUs:  # its text names the address that was found: nobody may look up our own network here
         return Reply(None, INSIDE)
     except ProviderDown as error:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from time import monotonic
 from uuid import uuid5
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure
 from app.mail import Accepted, Batch, Deferred, Outcome, Refused, Unsure
+from app.uptime import uptime
 
 AGAIN = 30.0  # seconds until letters are tried again whose half could not be asked about: it is no fault of theirs
 ALL_OF = 10  # letters: when so many are refused, and none taken, it is our account or our content, not the addresses
@@ -25,16 +25,19 @@ class CallRefused(ProviderError):
 def halve(batch: Batch, call: Callable[[Batch], list[Outcome]], until: float) -> list[Outcome]:
     """`call`'s outcomes, one per letter in order; a refused call is halved until the bad letters stand alone.
 
-    Halves get keys of their own, made from the batch's key and their place: a repeat of the batch makes the same ones.
-    Past `until` (monotonic seconds) nothing is called any more: the letters left are deferred. Errors of the first call
-    are raised; those of a half concern its own letters alone, as its neighbours have outcomes. Raises
-    ProviderRefusesUs when many letters were refused one by one and none was taken.
+    Halves get keys of their own, made from the batch's key and their place, and before the first of them leaves
+    `batch.halving` is told: from then on the whole must never be called again, for it might be taken this time. Past
+    `until` (seconds of `uptime`) nothing is called any more: the letters left are deferred. Errors of the first call
+    and of `batch.halving` are raised; those of a half concern its own letters alone, as its neighbours have outcomes.
+    Raises ProviderRefusesUs when many letters were refused one by one and none was taken.
     """
     try:
         return call(batch)
     except CallRefused as refusal:
         if len(batch.letters) == 1:
             return [Refused(str(refusal))]
+        if batch.halving is not None:
+            batch.halving()
         outcomes = _two_halves(batch, call, until)
         blame_us(outcomes, refusal.raw)
         return outcomes
@@ -75,7 +78,7 @@ def _two_halves(batch: Batch, call: Callable[[Batch], list[Outcome]], until: flo
 
 
 def _one_half(half: Batch, call: Callable[[Batch], list[Outcome]], until: float) -> list[Outcome]:
-    if monotonic() >= until:
+    if uptime() >= until:
         return [Deferred("No time was left to find the address that is refused.", 0.0)] * len(half.letters)
     try:
         return call(half)

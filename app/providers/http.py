@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from time import monotonic
 from typing import Any
 
 import httpcore
@@ -21,6 +20,7 @@ import httpcore
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure
 from app.providers.halving import CallRefused
 from app.providers.public import CONNECT, Resolve, in_words, look_up
+from app.uptime import uptime
 
 IDLE = 4.0  # seconds: below the five after which many servers hang up, for a reply lost to that race is unknowable
 REPLY = 1 << 20  # bytes of a reply that are read
@@ -73,7 +73,7 @@ class Http:
         self.closed = False
 
     def post(self, body: bytes, headers: Sequence[tuple[bytes, bytes]], until: float) -> Answer:
-        """Send one POST, back before `until` (monotonic seconds) whatever the other side does.
+        """Send one POST, back before `until` (seconds of `uptime`) whatever the other side does.
 
         Raises ProviderDown when the request cannot have been read whole, ProviderUnsure when it may have been;
         ProviderRefusesUs where the host is at an address that may not be connected to.
@@ -215,7 +215,7 @@ class _Wire(httpcore.NetworkBackend):
         self.until, self.broken, self.written = until, False, False
 
     def left(self, error: type[httpcore.TimeoutException]) -> float:
-        left = self.until - monotonic()
+        left = self.until - uptime()
         if left <= 0:
             raise error("The call's deadline is over.")
         return left

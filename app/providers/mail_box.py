@@ -8,7 +8,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any, Final, Protocol
 
 from app.errors import Invalid, ProviderDown, ProviderRefusesUs
@@ -16,6 +15,7 @@ from app.mail import Checked
 from app.providers.address import certificates, freed, host_of, is_confined, one_of, read_address, tls_context
 from app.providers.mail_line import ImapLine, PopLine, Way
 from app.providers.public import Resolve, in_words, resolver
+from app.uptime import uptime
 
 TOOK: Final = 256 * 1024  # bytes of a message that are fetched, or kept: whatever else it carries is not looked at
 WINDOW: Final = 10_000  # messages that one IMAP search looks at: imaplib gives up at an answer of a megabyte
@@ -99,13 +99,13 @@ def open_mailbox(url: str, *, deadline: float, private: Collection[str] = ()) ->
 
     `private`: hosts that an operator allows wherever they are, though a user typed the URL (`confined`).
     """
-    return _opened(_account(url, private), monotonic() + deadline)
+    return _opened(_account(url, private), uptime() + deadline)
 
 
 def check_mailbox(url: str, *, deadline: float, private: Collection[str] = ()) -> Checked:
     """Log in, look how many messages there are, and touch none; raises ProviderError."""
     account = _account(url, private)
-    with _opened(account, monotonic() + deadline, looking=True) as box:
+    with _opened(account, uptime() + deadline, looking=True) as box:
         there = box.there
     where = f"in {account.folder}" if account.protocol == "imap" else "there"
     return Checked(f"The mailbox opens: {there:,} {'message is' if there == 1 else 'messages are'} {where}.")
@@ -159,7 +159,7 @@ class _Imap:
             raise
 
     def fetch(self, most: int) -> list[tuple[int, bytes]]:
-        while (self.waiting or self.windows) and monotonic() < self.until - SPARE:
+        while (self.waiting or self.windows) and uptime() < self.until - SPARE:
             if not self.waiting:
                 first = self.windows.pop(0)
                 found = self._ok("SEARCH", None, f"{first}:{first + WINDOW - 1} UNSEEN")
@@ -232,7 +232,7 @@ class _Pop:
             raise
 
     def fetch(self, most: int) -> list[tuple[int, bytes]]:
-        if monotonic() > self.until - SPARE:
+        if uptime() > self.until - SPARE:
             return []
         numbers, self.waiting = self.waiting[: min(most, AT_ONCE)], self.waiting[min(most, AT_ONCE) :]
         return [(number, self._retrieve(number)) for number in numbers]

@@ -9,17 +9,17 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Timer
-from time import monotonic
 from typing import Final
 
 from app.providers.public import Resolve, connect
+from app.uptime import uptime
 
 WAIT: Final = 20.0  # seconds that a server may be silent
 
 
 @dataclass(slots=True)
 class Way:
-    """How a server is reached, until when (monotonic seconds), and over which socket since.
+    """How a server is reached, until when (seconds of `uptime`), and over which socket since.
 
     The libraries wait for each line anew, so a server that drips would hold a thread for ever: whoever opened the way
     has it cut off.
@@ -35,7 +35,7 @@ class Way:
 
     def watch(self) -> None:
         """Cut the connection off when its time is over."""
-        self._timer = Timer(max(0.0, self.until - monotonic()), self.cut_off)
+        self._timer = Timer(max(0.0, self.until - uptime()), self.cut_off)
         self._timer.daemon = True
         self._timer.start()
 
@@ -55,7 +55,7 @@ class Way:
     @property
     def wait(self) -> float:
         """Seconds that one answer may take from now on."""
-        return max(0.05, min(WAIT, self.until - monotonic()))
+        return max(0.05, min(WAIT, self.until - uptime()))
 
     def reach(self, context: ssl.SSLContext | None) -> socket.socket:
         """A connection, over TLS from its first byte where there is a context."""

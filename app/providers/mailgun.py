@@ -12,7 +12,6 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -27,6 +26,7 @@ from app.providers.http import Answer
 from app.providers.ids import ids_of, mailbox, unsubscribe_headers
 from app.providers.refusal import REFUSED, Meant, Row, judge_words, making_sense
 from app.providers.variables import template
+from app.uptime import uptime
 
 BATCH: Final = 1000  # addresses
 LARGEST: Final = 25_000_000  # bytes of a call
@@ -79,7 +79,7 @@ class Mailgun:
         """One Outcome per letter, in order; raises ProviderDown, ProviderUnsure or ProviderRefusesUs for all."""
         if not batch.letters:
             return []
-        until = monotonic() + self.deadline
+        until = uptime() + self.deadline
 
         def call(part: Batch) -> list[Outcome]:
             boundary = f"millrace-{_nonce(part)}"
@@ -103,7 +103,7 @@ class Mailgun:
 
         What an account's key may read of the domain comes with it. Raises ProviderError.
         """
-        until = monotonic() + self.deadline
+        until = uptime() + self.deadline
         headers = ((b"authorization", self.authorization), (b"user-agent", b"millrace"))
         form = (b"content-type", b"application/x-www-form-urlencoded")
         answer = self.http.post(b"o%3Atestmode=yes", (*headers, form), until)

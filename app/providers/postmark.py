@@ -6,7 +6,6 @@ Facts: postmarkapp.com/developer, "Send batch emails", "API error codes", "Outbo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -19,6 +18,7 @@ from app.providers.account import Account, read_account
 from app.providers.halving import blame_us, fitting, halve
 from app.providers.ids import ids_of, mailbox, our_id, unsubscribe_headers
 from app.providers.refusal import REFUSED, Meant, judge, making_sense
+from app.uptime import uptime
 
 BATCH: Final = 500  # messages
 LARGEST: Final = 50_000_000  # bytes of a call
@@ -74,7 +74,7 @@ class Postmark:
         """One Outcome per letter, in order; raises ProviderDown, ProviderUnsure or ProviderRefusesUs for all."""
         if not batch.letters:
             return []
-        until = monotonic() + self.deadline
+        until = uptime() + self.deadline
 
         def call(part: Batch) -> list[Outcome]:
             body = fitting(write_call(part, batch.key, self.stream), self.capabilities.largest_call, "Postmark")
@@ -89,7 +89,7 @@ class Postmark:
         query = urlencode(
             {"count": BATCH, "offset": 0, "metadata_handoff": handoff_id, "messagestream": self.stream},
         )
-        answer = judge(self.questions.get(query, self.headers, monotonic() + self.deadline), CODES, "ErrorCode")
+        answer = judge(self.questions.get(query, self.headers, uptime() + self.deadline), CODES, "ErrorCode")
         asked = frozenset(lead_ids)
         with making_sense(answer):
             found = [message["Metadata"] for message in orjson.loads(answer.body)["Messages"]]
@@ -99,7 +99,7 @@ class Postmark:
 
     def check(self) -> Checked:
         """The server behind the token, and its stream; raises ProviderError."""
-        until = monotonic() + self.deadline
+        until = uptime() + self.deadline
         answer = judge(self.account.ask("/server", self.headers, until), CODES, "ErrorCode")
         with making_sense(answer):
             server = orjson.loads(answer.body)

@@ -13,13 +13,13 @@ from collections.abc import Callable, Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from queue import Empty, SimpleQueue
 from threading import BoundedSemaphore, Thread
-from time import monotonic
 from typing import Final
 
 from app.config import EVERYWHERE
 from app.errors import ProviderDown, ProviderRefusesUs
+from app.uptime import uptime
 
-# (host, port, until) -> its addresses, written as numbers, before a time (monotonic seconds); raises ProviderError.
+# (host, port, until) -> its addresses, written as numbers, before a time (seconds of `uptime`); raises ProviderError.
 Resolve = Callable[[str, int, float], list[str]]
 
 CONNECT: Final = 5.0  # seconds for one address to answer
@@ -71,13 +71,13 @@ def look_up(host: str, port: int, until: float) -> list[str]:
         return [host]
     except ValueError:
         pass
-    wait = min(LOOK_UP, until - monotonic())
+    wait = min(LOOK_UP, until - uptime())
     told: SimpleQueue[list[str] | Exception] = SimpleQueue()
     if wait <= 0 or not _looking.acquire(timeout=wait):
         raise ProviderDown(f"The host {host} was not looked up in time.")
     Thread(target=_ask, args=(host, port, told), daemon=True, name="look-up").start()
     try:
-        found = told.get(timeout=max(0.0, min(wait, until - monotonic())))
+        found = told.get(timeout=max(0.0, min(wait, until - uptime())))
     except Empty:
         raise ProviderDown(f"The host {host} cannot be found: no name server answered in time.") from None
     if isinstance(found, Exception):
@@ -141,13 +141,13 @@ def resolver(host: str, private: Collection[str]) -> Resolve | None:
 
 
 def connect(host: str, port: int, until: float, resolve: Resolve | None) -> socket.socket:
-    """A connection to the first address that answers, in five seconds for each and before `until` (monotonic seconds).
+    """A connection to the first address that answers, five seconds for each, before `until` (seconds of `uptime`).
 
     Raises OSError; ProviderError where the name is none, or `resolve` raises it.
     """
     lost: OSError | None = None
     for address in (resolve or look_up)(host, port, until):
-        left = until - monotonic()
+        left = until - uptime()
         if left <= 0:
             break
         try:

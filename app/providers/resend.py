@@ -6,7 +6,6 @@ Facts: resend.com/docs, "Send Batch Emails", "Batch validation modes", "Idempote
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from time import monotonic
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from app.providers.account import Account, read_account
 from app.providers.halving import blame_us, halve
 from app.providers.ids import ids_of, mailbox, unsubscribe_headers
 from app.providers.refusal import REFUSED, Meant, code_of, judge, making_sense
+from app.uptime import uptime
 
 BATCH: Final = 100  # emails
 KEY_LIVES: Final = 24 * 3600.0  # seconds
@@ -69,7 +69,7 @@ class Resend:
         """One Outcome per letter, in order; raises ProviderDown, ProviderUnsure or ProviderRefusesUs for all."""
         if not batch.letters:
             return []
-        until = monotonic() + self.deadline
+        until = uptime() + self.deadline
 
         def call(part: Batch) -> list[Outcome]:
             headers = [*self.headers, (b"idempotency-key", str(part.key).encode())]
@@ -87,7 +87,7 @@ class Resend:
 
     def check(self) -> Checked:
         """The team's domains, where the key may read them; raises ProviderError."""
-        answer = self.account.ask("/domains", self.headers, monotonic() + self.deadline)
+        answer = self.account.ask("/domains", self.headers, uptime() + self.deadline)
         if answer.status == 401 and code_of(answer, "name") == "restricted_api_key":
             return Checked("Resend knows this key. It may do nothing but send, which is enough.")
         judge(answer, CODES, "name")

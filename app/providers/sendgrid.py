@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from hashlib import blake2b
-from time import monotonic
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,6 +24,7 @@ from app.providers.http import Answer
 from app.providers.ids import ids_of, unsubscribe_headers
 from app.providers.refusal import REFUSED, Meant, Row, judge_words, making_sense
 from app.providers.variables import template
+from app.uptime import uptime
 
 BATCH: Final = 1000  # personalizations
 LARGEST: Final = 30_000_000 - 1  # bytes of a call
@@ -82,7 +82,7 @@ class SendGrid:
         """
         if not batch.letters:
             return []
-        until = monotonic() + self.deadline
+        until = uptime() + self.deadline
 
         def call(part: Batch) -> list[Outcome]:
             body = fitting(write_call(part), self.capabilities.largest_call, "SendGrid")
@@ -98,7 +98,7 @@ class SendGrid:
 
     def check(self) -> Checked:
         """The key's rights, and the credits where it may read them; raises ProviderError."""
-        until = monotonic() + self.deadline
+        until = uptime() + self.deadline
         answer = self.account.ask("/v3/scopes", self.headers, until)
         judge_words(answer, ROWS, _said(answer))
         with making_sense(answer):

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formataddr
-from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -29,6 +28,7 @@ from app.providers.halving import CallRefused, fitting, halve
 from app.providers.ids import ids_of, unsubscribe_headers
 from app.providers.refusal import judge_code, making_sense
 from app.providers.ses_replies import CODES, NO_RIGHT, error_code, read_account, read_reply
+from app.uptime import uptime
 
 SEND: Final = "/v2/email/outbound-bulk-emails"
 ACCOUNT: Final = "/v2/email/account"
@@ -91,7 +91,7 @@ class Ses:
         """One Outcome per letter, in order; raises ProviderDown, ProviderUnsure or ProviderRefusesUs for all."""
         if not batch.letters:
             return []
-        until = monotonic() + self.deadline
+        until = uptime() + self.deadline
 
         def call(part: Batch) -> list[Outcome]:
             body = fitting(write_call(part, self.configuration_set), self.capabilities.largest_call, "SES")
@@ -108,7 +108,7 @@ class Ses:
 
     def check(self) -> Checked:
         """The account's quota, and whether it may send; raises ProviderError."""
-        answer = self.account.ask(ACCOUNT, self._signed("GET", ACCOUNT, b""), monotonic() + self.deadline)
+        answer = self.account.ask(ACCOUNT, self._signed("GET", ACCOUNT, b""), uptime() + self.deadline)
         code = error_code(answer)
         if answer.status == 403 and code in NO_RIGHT:  # said only after the signature was found good
             return Checked(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from time import monotonic
 from typing import Any, Final
 from uuid import UUID
 
@@ -34,6 +33,7 @@ from app.providers.http import Http, taken
 from app.providers.ids import unsubscribe_headers
 from app.providers.refusal import making_sense
 from app.providers.unread import unread
+from app.uptime import uptime
 
 OPTIONS = {
     "batch": count(1, 1000),
@@ -99,7 +99,7 @@ class Sink:
         """One Outcome per letter, in order; raises ProviderDown, ProviderUnsure or ProviderRefusesUs for all."""
         if not batch.letters:
             return []
-        until = monotonic() + self.deadline
+        until = uptime() + self.deadline
 
         def call(part: Batch) -> list[Outcome]:
             return read_reply(taken(self.http.post(write_call(part), HEADERS, until)).body, part.letters)
@@ -108,7 +108,7 @@ class Sink:
 
     def look_up(self, handoff_id: int, key: UUID, lead_ids: Sequence[int]) -> dict[int, Kind]:
         """Leads that the sink took, or dropped, in any call of this hand-off; raises ProviderError."""
-        answer = taken(self.questions.post(orjson.dumps({"handoff": handoff_id}), HEADERS, monotonic() + self.deadline))
+        answer = taken(self.questions.post(orjson.dumps({"handoff": handoff_id}), HEADERS, uptime() + self.deadline))
         asked = frozenset(lead_ids)
         try:
             known = {lead: LOOKED_UP[status] for lead, status in orjson.loads(answer.body)["known"]}
@@ -118,7 +118,7 @@ class Sink:
 
     def check(self) -> Checked:
         """Whether it is one; raises ProviderError."""
-        answer = taken(self.health.get("", HEADERS, monotonic() + self.deadline))
+        answer = taken(self.health.get("", HEADERS, uptime() + self.deadline))
         with making_sense(answer):
             emails = int(orjson.loads(answer.body)["accepted"])
         return Checked(f"The sink answers. It has taken {emails:,} emails, and delivered none, as always.")

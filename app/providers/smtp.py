@@ -7,7 +7,6 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import monotonic
 from uuid import UUID
 
 from app.errors import Invalid, ProviderDown, ProviderError, ProviderRefusesUs
@@ -19,6 +18,7 @@ from app.providers.smtp_exchange import Sender, exchange
 from app.providers.smtp_line import Line, LineLost, Login, open_line
 from app.providers.smtp_lines import Lines
 from app.providers.tickets import Tickets
+from app.uptime import uptime
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -129,7 +129,7 @@ class Smtp:
 
     def send(self, batch: Batch) -> list[Outcome]:
         """One Outcome per letter, in order. Raises ProviderDown or ProviderRefusesUs where no letter left us."""
-        until = monotonic() + self.deadline
+        until = uptime() + self.deadline
         sender = ascii_address(batch.from_address, "sender")
         written = list(write_letters(batch, self.token))
         letters = [each for each in written if isinstance(each, Written)]
@@ -145,7 +145,7 @@ class Smtp:
     def check(self) -> Checked:
         """Connect, log in, hang up; raises ProviderError."""
         login = self.account.login
-        line = open_line(login, self.context, monotonic() + self.deadline)
+        line = open_line(login, self.context, uptime() + self.deadline)
         line.leave()
         took = "took our login" if login.user else "asks for no login"
         how = "without TLS" if login.tls == "none" else "over TLS, with a certificate that is good"

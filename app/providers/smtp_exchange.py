@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from time import monotonic
 
 from app.errors import ProviderDown, ProviderRefusesUs
 from app.mail import Accepted, Deferred, Outcome, Refused, Unsure
 from app.providers.mime import Written
 from app.providers.smtp_line import Line, LineLost, Reply
+from app.uptime import uptime
 
 CLOSING = 421  # the server hangs up after this reply, whatever it answers to
 NOT_NOW = 454  # about the session, not the recipient: "Throttling failure", "temporary authentication failure"
@@ -33,7 +33,7 @@ def exchange(line: Line, sender: Sender, letters: Sequence[Written], outcomes: l
     first, stop = len(outcomes), min(len(letters), len(outcomes) + most)
     line.write(_ahead(line, sender, letters[first : min(first + 1, stop)]))
     for at in range(first, stop):
-        if monotonic() >= line.until:
+        if uptime() >= line.until:
             raise ProviderDown("No time was left in this call.", retry_in=0.0, passing=True)
         letter, following = letters[at], letters[at + 1 : min(at + 2, stop)]
         if _foreign(line, letter):

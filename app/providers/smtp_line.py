@@ -6,12 +6,12 @@ import smtplib
 import socket
 import ssl
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 from app.errors import ProviderDown, ProviderError, ProviderRefusesUs
 from app.providers.public import CONNECT, Resolve, connect, in_words
 from app.providers.tickets import Ticket
+from app.uptime import uptime
 
 IDLE = 30.0  # seconds that an unused connection is trusted to be open still
 REPLY_LINE = 2048  # bytes; RFC 5321 allows 512, real servers say more
@@ -35,7 +35,7 @@ class LineLost(Exception):
 
 
 class Line(smtplib.SMTP):
-    """A connection that is used by one thread at a time. `until` (monotonic seconds) bounds whatever it does."""
+    """A connection that is used by one thread at a time. `until` (seconds of `uptime`) bounds whatever it does."""
 
     def __init__(self, login: Login, *, until: float, context: ssl.SSLContext | None = None) -> None:
         self.until = until
@@ -47,7 +47,7 @@ class Line(smtplib.SMTP):
         self.receiver = ""  # whose emails it carries
         self.ticket: Ticket | None = None
         self.dirty = False  # a transaction was begun and not ended: RSET comes first
-        self.used_at = monotonic()
+        self.used_at = uptime()
         try:
             super().__init__(login.host, login.port, local_hostname=login.helo, timeout=min(CONNECT, _left(until)))
         except OSError:
@@ -73,7 +73,7 @@ class Line(smtplib.SMTP):
     @property
     def stale(self) -> bool:
         """Whether it was idle so long that a firewall may have forgotten it: silence would cost a whole deadline."""
-        return monotonic() - self.used_at > IDLE
+        return uptime() - self.used_at > IDLE
 
     def write(self, data: bytes) -> None:
         """Send bytes; raises LineLost. Some of them may have arrived even then."""
@@ -96,7 +96,7 @@ class Line(smtplib.SMTP):
 
     def leave(self) -> None:
         """Say goodbye without waiting for an answer, and hang up; never raises."""
-        self.until = monotonic() + 0.5
+        self.until = uptime() + 0.5
         try:
             self.send(b"QUIT\r\n")
         except (OSError, ValueError):
@@ -214,7 +214,7 @@ def _meaning(error: OSError) -> ProviderError:
 
 
 def _left(until: float) -> float:
-    left = until - monotonic()
+    left = until - uptime()
     if left <= 0:
         raise TimeoutError("The call's deadline is over.")
     return left

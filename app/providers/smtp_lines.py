@@ -10,12 +10,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import monotonic
 from typing import Final
 
 from app.errors import ProviderDown, Unavailable
 from app.providers.smtp_line import Line
 from app.providers.tickets import Ticket, Tickets
+from app.uptime import uptime
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Lines:
             line.close()
             self._lose(line)
             raise
-        line.used_at = monotonic()
+        line.used_at = uptime()
         if line.messages >= line.most or not self._put_back(line):
             self._leave(line)
 
@@ -74,7 +74,7 @@ class Lines:
     # -- Getting one ---------------------------------------------------------------------------------------------------
 
     def _take(self, receiver: str, until: float, *, fresh: bool) -> Line:
-        patient = min(until, monotonic() + PATIENCE)
+        patient = min(until, uptime() + PATIENCE)
         while True:
             line, old = self._next(receiver, until, patient)
             if old is not None:
@@ -102,17 +102,17 @@ class Lines:
                     self.in_use[receiver] += 1
                     return None, old
                 ends = until if self.in_use[receiver] or self.tickets is None else patient
-                left = ends - monotonic()
+                left = ends - uptime()
                 if left <= 0:
                     raise self._busy(receiver)
                 self.freed.wait(min(left, ASK_AGAIN) if receiver in self.refused else left)
 
     def _may_ask(self, receiver: str) -> bool:
         """One thread at a time, and not again at once, while others have all the tickets."""
-        if monotonic() < self.refused.get(receiver, 0.0):
+        if uptime() < self.refused.get(receiver, 0.0):
             return False
         if receiver in self.refused:
-            self.refused[receiver] = monotonic() + ASK_AGAIN
+            self.refused[receiver] = uptime() + ASK_AGAIN
         return True
 
     def _open(self, receiver: str, until: float) -> Line | None:
@@ -194,7 +194,7 @@ class Lines:
             self.made -= 1
             self.in_use[receiver] -= 1
             if refused:
-                self.refused[receiver] = monotonic() + ASK_AGAIN
+                self.refused[receiver] = uptime() + ASK_AGAIN
             self.freed.notify_all()
 
     # -- Idle ones -----------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class Lines:
     def _close_idle(self) -> None:
         with self.freed:
             self.reaper = None
-            before = monotonic() - HELD_IDLE
+            before = uptime() - HELD_IDLE
             lines = [self._grab(line) for line in list(self.idle) if line.used_at <= before]
             self._watch()
         for line in lines:

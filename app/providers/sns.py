@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Lock
-from time import monotonic
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -27,6 +26,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from app.errors import Invalid, ProviderError, Unavailable, Unverified
 from app.providers.address import tls_context
 from app.providers.http import Http
+from app.uptime import uptime
 
 ARN: Final = re.compile(
     r"arn:(aws|aws-cn|aws-us-gov):sns:([a-z]{2}(?:-[a-z]+)+-[0-9]{1,2}):[0-9]{12}:[A-Za-z0-9_-]{1,256}", re.ASCII
@@ -77,7 +77,7 @@ def fetch(url: str) -> bytes:
     """
     http = Http(url, tls_context(None) if url.startswith("https:") else None)
     try:
-        answer = http.get("", ((b"user-agent", b"millrace"),), monotonic() + FETCH)
+        answer = http.get("", ((b"user-agent", b"millrace"),), uptime() + FETCH)
     except ProviderError as error:
         raise Unavailable(f"SNS cannot be reached now: {error}") from error
     finally:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 
 class Ticket(NamedTuple):
-    """The right to one connection until `until` (monotonic seconds); `messages`: at most so many over it, if said."""
+    """The right to one connection until `until` (seconds of `uptime`); `messages`: at most so many over it, if said."""
 
     id: UUID
     until: float

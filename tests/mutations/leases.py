@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.mutations.mutation import CLAIM, DEFENCES, FAULTS, OUTBOX, SEND, SENDING, Mutation
+from tests.mutations.mutation import CLAIM, DEFENCES, FAULTS, OUTBOX, PAGES, SEND, SENDING, Mutation
 
 LEASES: Final = (
     Mutation(
@@ -61,7 +61,7 @@ LEASES: Final = (
         "speaks_late",
         "A process that slept past its lease does not call the provider",
         SEND,
-        (("    if time.monotonic() > latest:\n", "    if time.monotonic() > latest + 1e9:\n"),),
+        (("    if uptime() > latest:\n", "    if uptime() > latest + 1e9:\n"),),
         (f"{FAULTS}::test_a_process_that_slept_after_handing_over_does_not_speak",),
     ),
     Mutation(
@@ -84,6 +84,13 @@ LEASES: Final = (
         (f"{CLAIM}::test_a_range_on_which_three_workers_died_is_quarantined",),
     ),
     Mutation(
+        "crashes_never_forgotten",
+        "Crashes on one page of a range are not held against the next",
+        OUTBOX,
+        (("       crashes = 0,\n", ""),),
+        (f"{CLAIM}::test_crashes_on_one_page_are_not_held_against_the_next",),
+    ),
+    Mutation(
         "cancelled_stays_quarantined",
         "What is quarantined after its campaign was cancelled is closed too",
         "app/flows/steer.py",
@@ -101,6 +108,34 @@ LEASES: Final = (
             ),
         ),
         (f"{SENDING}::test_pause_stops_within_a_page_and_resume_loses_nobody",),
+    ),
+    Mutation(
+        "given_back_by_two",
+        "Each page that a process kept while the database was away is given back, and by one thread",
+        SEND,
+        (
+            (
+                "            lease = runtime.kept.popleft()  # taken first",
+                "            lease = runtime.kept[0]  # taken first",
+            ),
+            (
+                "                outbox.put_back(conn, lease, 0.0)\n        except BaseException:\n"
+                "            runtime.kept.append(lease)\n            raise\n",
+                "                outbox.put_back(conn, lease, 0.0)\n            runtime.kept.popleft()\n"
+                "        except Unavailable:\n            raise\n",
+            ),
+        ),
+        (f"{PAGES}::test_every_page_that_was_kept_is_given_back_whatever_other_threads_do",),
+    ),
+    Mutation(
+        "suppressed_in_hand",
+        "Who was suppressed while a page was in hand for more than five seconds is left out of it",
+        SEND,
+        (("FRESH = 5.0", "FRESH = 1e9"),),
+        (
+            f"{PAGES}::test_who_was_suppressed_while_a_page_was_in_hand_for_long_is_not_mailed",
+            f"{PAGES}::test_who_was_suppressed_while_the_database_was_away_is_not_mailed",
+        ),
     ),
     Mutation(
         "suppressed_since",

@@ -129,7 +129,7 @@ RESOLVING: Final = (
         "resend_while_webhooks_are_silent",
         "The policy `resend` waits where webhooks are not known to arrive",
         UNKNOWNS,
-        (("(each.resent or not each.arrive)", "each.resent"),),
+        (("and each.arrive and not each.resent", "and not each.resent"),),
         ("tests/test_unknowns.py::test_the_policy_resend_waits_for_ever_where_webhooks_are_not_known_to_arrive",),
     ),
     Mutation(
@@ -138,6 +138,59 @@ RESOLVING: Final = (
         "app/models/unknown.sql",
         (("                  AND webhook.tries < 3\n", "                  AND webhook.tries < 0\n"),),
         ("tests/test_policies.py::test_the_policy_resend_waits_while_a_post_that_came_since_is_unread",),
+    ),
+    Mutation(
+        "resend_over_a_gap",
+        "The policy `resend` waits where the pool's webhooks may have found us away",
+        UNKNOWNS,
+        ((" and each.id in silent)", ")"),),
+        (
+            "tests/test_policies.py"
+            "::test_the_policy_resend_sends_nothing_of_which_a_webhook_may_have_found_us_away[amid]",
+        ),
+    ),
+    Mutation(
+        "whole_after_its_halves",
+        "That a call leaves in halves is written before they do: the whole is never made again",
+        "app/providers/halving.py",
+        (("            batch.halving()\n", "            pass\n"),),
+        (
+            "tests/test_repeat.py::test_a_repeat_that_was_halved_is_not_made_again_as_a_whole",
+            "tests/test_repeat.py::test_a_worker_that_dies_between_two_halves_leaves_nothing_to_be_made_again[first]",
+        ),
+    ),
+    Mutation(
+        "halves_of_anothers_call",
+        "Who has lost a call sends no half of it",
+        HANDOFF,
+        (("   AND CASE WHEN :tries = 0 THEN state = 'handed' ELSE repeat_at IS NOT NULL END\n", ""),),
+        ("tests/test_repeat.py::test_who_lost_a_call_meanwhile_sends_no_half_of_it",),
+    ),
+    Mutation(
+        "one_stops_all_repeats",
+        "A call that cannot be put together again stops no other",
+        REPEAT,
+        (
+            (
+                "    except Unavailable:\n        raise\n    except Exception as error:\n",
+                "    except Unavailable as error:\n",
+            ),
+        ),
+        ("tests/test_repeat.py::test_a_call_that_cannot_be_put_together_stops_no_other",),
+    ),
+    Mutation(
+        "old_repeat_closes_the_breaker",
+        "A repeat of before does not close a breaker that opened meanwhile",
+        REPEAT,
+        (("            if call.probe:  #", "            if True:  #"),),
+        ("tests/test_repeat.py::test_a_repeat_of_before_does_not_close_a_breaker_that_opened_meanwhile",),
+    ),
+    Mutation(
+        "sleep_does_not_count",
+        "Deadlines go on while the machine sleeps",
+        "app/uptime.py",
+        (('getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)', "time.CLOCK_MONOTONIC"),),
+        ("tests/test_uptime.py::test_it_counts_what_the_machine_slept",),
     ),
     Mutation(
         "decided_after_a_cancel",
@@ -158,14 +211,19 @@ RESOLVING: Final = (
         "resend_for_ever",
         "The policy `resend` sends once more and never a third time",
         UNKNOWNS,
-        (("(each.resent or not each.arrive)", "not each.arrive"),),
+        (("and each.arrive and not each.resent", "and each.arrive"),),
         ("tests/test_unknowns.py::test_the_policy_resend_sends_once_more_and_never_a_third_time",),
     ),
     Mutation(
         "no_hold",
         "No policy acts before the pool's slowest webhook could have come",
         UNKNOWNS,
-        (("policy = _policy(each) if each.age > holds[each.pool_id] else", "policy = _policy(each) if True else"),),
+        (
+            (
+                "policy = _policy(each, waits.silent) if each.age > hold else",
+                "policy = _policy(each, waits.silent) if True else",
+            ),
+        ),
         ("tests/test_unknowns.py::test_the_hold_is_longer_than_the_webhooks_take",),
     ),
 )

@@ -41,7 +41,7 @@ SHARED_LINES: Final = (
         "look_up_without_end",
         "A name that nobody answers for costs a call no more than its time",
         "app/providers/public.py",
-        (("told.get(timeout=max(0.0, min(wait, until - monotonic())))", "told.get(timeout=LOOK_UP)"),),
+        (("told.get(timeout=max(0.0, min(wait, until - uptime())))", "told.get(timeout=LOOK_UP)"),),
         ("tests/test_public_addresses.py::test_a_name_that_nobody_answers_for_costs_a_call_no_more_than_its_time",),
     ),
 )
