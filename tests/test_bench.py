@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from app.models.limit import Limit
 from bench import harness, old_design, pace, prefill
 from bench.__main__ import BENCHES, main
 
@@ -58,6 +59,25 @@ def test_it_is_told_for_how_long_a_second_had_too_much() -> None:
     assert pace.over(times, 1.0, 2) == pytest.approx(0.25)
     assert pace.over(times, 1.0, 3) == 0
     assert pace.over(times, 1.0, 1) == pytest.approx(1.0)  # from 0.5 to 1.5
+
+
+def test_it_is_told_when_a_bucket_was_emptied() -> None:
+    steady = [1.0, 1.1, 1.2, 2.5, 3.5, 4.5]  # a burst of three, then one a second
+    assert pace.spent_at(steady, 1.0, 0.0, 4.0) == 1.2
+    assert pace.spent_at(steady, 1.0, 2.0, 4.0) == 3.5
+    assert pace.spent_at([], 1.0, 2.5, 4.5) == 2.5
+
+
+def test_too_much_in_a_second_or_in_all_is_a_broken_promise() -> None:
+    def broken(times: list[float], seconds: int) -> list[str]:
+        bucket = pace.Bucket("all", Limit(per_second=2.0, burst=2), full=True, emails=times)
+        return list(pace.find_broken([bucket], seconds))
+
+    assert broken([0.0, 0.1, 0.2, 0.3, 1.5, 2.0], 2) == []
+    (said,) = broken([0.0, 0.1, 0.2, 0.3, 0.4], 2)
+    assert said == "all: for 0.600 s the last second had more than the 4 allowed."
+    (said,) = broken([0.0, 0.1, 0.2, 0.3, 1.1, 1.2, 1.7], 2)
+    assert said == "all: 7 emails in 2 s, where 6 are allowed."
 
 
 def test_without_a_name_the_benchmarks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
