@@ -74,7 +74,7 @@ def test_every_lead_is_in_one_part_and_is_found_there(
             assert ledger.find_first_range(conn, built.campaign_id, lead) is not None
         conn.execute(text("UPDATE campaign SET launched_at = now()"))
         for lead in lead_ids[::37]:
-            assert recipient.find_timeline(conn, built.organisation_id, lead)
+            assert recipient.find_timeline(conn, built.organisation_id, lead).chapters
 
 
 def test_the_rest_of_a_test_waits_and_its_share_is_near_to_what_was_asked(runtime: Runtime, built: World) -> None:

@@ -56,7 +56,7 @@ def sent(runtime: Runtime) -> World:
 
 def refs_of(runtime: Runtime, built: World, lead_id: int) -> Sequence[Call]:
     with runtime.db.begin() as conn:
-        [chapter] = recipient.find_timeline(conn, built.organisation_id, lead_id)
+        [chapter] = recipient.find_timeline(conn, built.organisation_id, lead_id).chapters
     return chapter.calls
 
 
@@ -82,5 +82,5 @@ def test_an_email_of_which_the_provider_said_no_id_has_none(runtime: Runtime, se
 
 def test_it_is_nobody_elses(runtime: Runtime, sent: World) -> None:
     with runtime.db.begin() as conn:
-        assert recipient.find_timeline(conn, sent.organisation_id + 1, 2) == []
+        assert recipient.find_timeline(conn, sent.organisation_id + 1, 2).chapters == []
         assert recipient._find_calls(conn, sent.organisation_id + 1, 2, [sent.campaign_id]) == {}

@@ -210,23 +210,43 @@ def test_a_leads_timeline_tells_each_campaign_the_newest_first(running: Runtime)
         insert(conn, "link", campaign_id=other, position=1, url="https://example.com/a")
         record.append(conn, after(70), "sent", [8, 9], campaign_id=other)
         record.append(conn, after(71), "clicked", [9], campaign_id=other, link_id=1)
-        told = recipient.find_timeline(conn, 1, 9)
+        told = recipient.find_timeline(conn, 1, 9).chapters
         assert [(chapter.campaign_id, [moment.kind.value for moment in chapter.moments]) for chapter in told] == [
             (other, ["clicked", "sent"]),
             (1, ["opened", "opened", "sent"]),
         ]
         assert told[0].moments[0].url == "https://example.com/a"
-        assert [chapter.campaign_id for chapter in recipient.find_timeline(conn, 1, 9, before=other)] == [1]
-        assert recipient.find_timeline(conn, 2, 9) == []
+        assert [chapter.campaign_id for chapter in recipient.find_timeline(conn, 1, 9, before=other).chapters] == [1]
+        assert recipient.find_timeline(conn, 2, 9).chapters == []
 
 
 def test_a_lead_that_is_still_to_be_sent_to_has_a_chapter_without_moments(running: Runtime) -> None:
     with running.db.begin() as conn:
-        assert recipient.find_timeline(conn, 1, 9) == [recipient.Chapter(1, "News", [], [])]
+        assert recipient.find_timeline(conn, 1, 9).chapters == [recipient.Chapter(1, "News", [], [])]
+
+
+def test_a_timeline_looks_through_so_many_campaigns_at_a_time_and_misses_none(
+    running: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lead who got few of very many must not wait for all of them to be looked through."""
+    monkeypatch.setattr(recipient, "LOOKED_BACK", 3)
+    with running.db.begin() as conn:
+        later = [add_campaign(conn, 1, 1) for _ in range(8)]
+        for campaign_id in later:
+            add_range(conn, campaign_id, [9, 10] if campaign_id in (later[0], later[6]) else [10, 11])
+        found, before = [], None
+        while len(found) < 10:
+            told = recipient.find_timeline(conn, 1, 9, before=before)
+            found.append([chapter.campaign_id for chapter in told.chapters])
+            if (before := told.older) is None:
+                break
+        assert found == [[later[6]], [], [later[0], 1], []]
+        one = recipient.find_timeline(conn, 1, 10, limit=2)
+        assert ([chapter.campaign_id for chapter in one.chapters], one.older) == ([later[7], later[6]], later[6])
 
 
 def test_an_unknown_that_was_resolved_is_told_as_it_happened(running: Runtime) -> None:
     send(running)
     with running.db.begin() as conn:
-        told = recipient.find_timeline(conn, 1, 7)
+        told = recipient.find_timeline(conn, 1, 7).chapters
     assert [moment.kind for moment in told[0].moments] == [Kind.SENT, Kind.UNKNOWN]

@@ -38,6 +38,5 @@ def timeline(lead_id: int) -> str:
         lead.get(session, me().organisation_id, lead_id)
     with runtime().reports.begin() as conn:
         before = request.args.get("before", type=int)
-        chapters = recipient.find_timeline(conn, me().organisation_id, lead_id, before=before, limit=CHAPTERS + 1)
-    older = chapters[CHAPTERS - 1].campaign_id if len(chapters) > CHAPTERS else None
-    return render_template("leads/_timeline.html", lead_id=lead_id, chapters=chapters[:CHAPTERS], older=older)
+        told = recipient.find_timeline(conn, me().organisation_id, lead_id, before=before, limit=CHAPTERS)
+    return render_template("leads/_timeline.html", lead_id=lead_id, told=told, begins=before is None, full=CHAPTERS)

@@ -17,6 +17,7 @@ from app.models import refs, report
 from app.models.figures import Figures
 
 SQL = Statements("recipient")
+LOOKED_BACK = 300  # campaigns that are looked through for a lead at a time
 MOST_ASKED = 5000  # leads in one question, where few of them are of the kind that is looked for
 
 
@@ -74,6 +75,14 @@ class Chapter:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeline:
+    """A piece of what happened to a lead. `older`: the campaign below which to go on, None where nothing is older."""
+
+    chapters: Sequence[Chapter]
+    older: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """Days outside of which nothing happened to a campaign's emails."""
 
@@ -118,10 +127,23 @@ def find_page(
 
 def find_timeline(
     conn: Connection, organisation_id: int, lead_id: int, *, before: int | None = None, limit: int = 20
+) -> Timeline:
+    """What happened to a lead, campaign by campaign, the newest first: at most `limit` below the id `before`.
+
+    No more than the newest `LOOKED_BACK` campaigns below it are looked at, however many there ever were.
+    """
+    values = {"organisation_id": organisation_id, "before": before or 2**31 - 1}
+    looked = conn.execute(SQL.look_back, values | {"campaigns": LOOKED_BACK}).one()
+    asked = values | {"lead_id": lead_id, "first": looked.first or 0, "limit": limit}
+    campaigns = conn.execute(SQL.find_campaigns_of_lead, asked).all()
+    behind = looked.first if looked.campaigns == LOOKED_BACK else None
+    older = campaigns[-1].id if len(campaigns) == limit else behind
+    return Timeline(_tell(conn, organisation_id, lead_id, campaigns), older)
+
+
+def _tell(
+    conn: Connection, organisation_id: int, lead_id: int, campaigns: Sequence[Row[tuple[Any, ...]]]
 ) -> list[Chapter]:
-    """What happened to a lead, campaign by campaign, the newest first: at most `limit` below the id `before`."""
-    values = {"organisation_id": organisation_id, "lead_id": lead_id, "before": before or 2**31 - 1, "limit": limit}
-    campaigns = conn.execute(SQL.find_campaigns_of_lead, values).all()
     spans = find_spans(conn, organisation_id, [row.id for row in campaigns])
     calls = _find_calls(conn, organisation_id, lead_id, [row.id for row in campaigns])
     return [
