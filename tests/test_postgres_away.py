@@ -15,7 +15,7 @@ from sqlalchemy import text
 from app.config import Settings
 from app.errors import Unavailable
 from app.flows import finish, launch, rescue, send_range
-from app.models import event, outbox
+from app.models import ledger, outbox
 from app.runtime import Runtime
 from app.stack.timescale import Edition
 from tests import world
@@ -72,7 +72,7 @@ def test_a_campaign_survives_it_without_a_lost_or_doubled_lead(
         worker.join(20)
         with runtime.db.begin() as conn:
             sums = outbox.progress(conn, built.campaign_id)
-            record = event.count_outcomes(conn, built.campaign_id, LONG_AGO).kinds
+            record = ledger.sum_all(conn, built.campaign_id, LONG_AGO).record
         stats = peer.sink.book.stats()
     assert state == "finished"
     assert (sums.sent, sums.unknown, sums.open) == (LEADS, 0, 0)

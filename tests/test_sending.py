@@ -16,7 +16,7 @@ from app.flows import finish, launch, rescue, send_range, settle, steer
 from app.flows.answers import Answer
 from app.flows.send_range import Page
 from app.mail import Accepted
-from app.models import event, outbox
+from app.models import event, ledger, outbox
 from app.models.outbox import Progress
 from app.runtime import Runtime
 from tests import world
@@ -49,7 +49,7 @@ def progress(runtime: Runtime, campaign_id: int) -> Progress:
 
 def events(runtime: Runtime, campaign_id: int) -> dict[str, int]:
     with runtime.db.begin() as conn:
-        return event.count_outcomes(conn, campaign_id, LONG_AGO).kinds
+        return dict(ledger.sum_all(conn, campaign_id, LONG_AGO).record)
 
 
 def claim(runtime: Runtime) -> Page:

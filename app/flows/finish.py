@@ -83,6 +83,7 @@ def _adds_up(conn: Connection, campaign_id: int) -> bool:
     if not comparison.faults:
         return True
     if comparison.kept:
+        outbox.lock_all(conn, campaign_id)  # whoever resolves some of it waits
         mended = reconcile.mend(conn, campaign_id)
         _alarm(conn, campaign_id, mended)
         if outbox.has_open(conn, campaign_id):

@@ -78,14 +78,7 @@ class Mended:
 def compare(conn: Connection, campaign_id: int) -> Comparison:
     """The three counts of a launched campaign as they are now."""
     since = campaign.lock_state(conn, campaign_id).launched_at
-    record = event.count_outcomes(conn, campaign_id, since)
-    return Comparison(
-        outbox.progress(conn, campaign_id),
-        record.kinds,
-        ledger.sum_audience(conn, campaign_id),
-        record.marks,
-        _is_kept(conn, since),
-    )
+    return Comparison(*ledger.sum_all(conn, campaign_id, since), _is_kept(conn, since))
 
 
 def find(runtime: Runtime, campaign_id: int) -> tuple[Comparison, list[Difference]]:
@@ -99,7 +92,8 @@ def find(runtime: Runtime, campaign_id: int) -> tuple[Comparison, list[Differenc
 
 
 def mend(conn: Connection, campaign_id: int) -> Mended:
-    """Mend what can be mended of a campaign whose row is locked and of which no page is under way.
+    """Mend what can be mended of a campaign of which no page is under way. Its row and its ranges are locked: what was
+    resolved while they are counted anew would be undone.
 
     Raises Conflict where its first events are not kept any more: whoever was skipped has no call, and would be taken
     for lost, and mailed.
@@ -136,7 +130,7 @@ def _is_kept(conn: Connection, since: datetime) -> bool:
 
 
 def write_again(conn: Connection, each: Difference) -> int:
-    """Make the record say what the hand-off says."""
+    """Make the record say what the hand-off says. Who resolves it meanwhile changes both: they differ by the same."""
     [standing] = handoff.lock(conn, each.handoff_ids)
     domain = addressee.find_domains(conn, standing.campaign_id, [each.lead_id]).get(each.lead_id, 0)
     right: Counter[Kind] = Counter({COUNTS_AS[each.letters]: 1})

@@ -80,6 +80,7 @@ def _close(runtime: Runtime, campaign_id: int, ranges: int) -> int:
             done, leads = outbox.cancel_open(conn, campaign_id, ranges)
             if not done:
                 campaign.close_cancelled(conn, campaign_id)
+                campaign.lock_state(conn, campaign_id)  # whoever puts leads off at this moment has it: wait, then look
                 _clear(conn, campaign_id)
         closed += leads
         if not done:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import Connection
 
-from app.db import Statements, copy, fetch
+from app.db import Statements, copy
 from app.mail import Kind
 from app.models import news
 
@@ -98,25 +98,6 @@ def append_told(conn: Connection, told: Sequence[Told]) -> None:
     if lines:
         copy(conn, TIMED, ["".join(lines)])
         _keep_news(conn, told, lines)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcomes:
-    """What the record says of a campaign: leads by kind, and two sums over their ids that tell which ones those are."""
-
-    kinds: Mapping[str, int]
-    marks: tuple[int, int]
-
-
-def count_outcomes(conn: Connection, campaign_id: int, since: datetime) -> Outcomes:
-    """The outcomes from the record itself: what a campaign's end holds against its audience and its ranges' sums.
-
-    `since` is when the campaign was launched; nothing of it is older.
-    """
-    values = {"campaign_id": campaign_id, "since": since}
-    rows = fetch(conn, SQL.count_outcomes, values, prepare=False)
-    kinds = {str(kind): int(leads) for kind, leads, _, _ in rows}
-    return Outcomes(kinds, (int(sum(row[2] for row in rows)), int(sum(row[3] for row in rows))))
 
 
 def summarise_sent(conn: Connection) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from app.db import Statements, fetch
+from app.models.outbox import Progress
 
 SQL = Statements("ledger")
 
@@ -31,16 +33,27 @@ class Difference:
     asked: bool
 
 
+class Sums(NamedTuple):
+    """What its ranges count, the record by kind, and whose outcomes those are: of one moment."""
+
+    ranges: Progress
+    record: Mapping[str, int]
+    audience_marks: Marks
+    record_marks: Marks
+
+
+def sum_all(conn: Connection, campaign_id: int, since: datetime) -> Sums:
+    """The sums of a campaign that was launched at `since`: nothing of it is older."""
+    values = {"campaign_id": campaign_id, "since": since}
+    [(ranges, kinds, *marks)] = fetch(conn, SQL.sum_all, values, prepare=False)
+    first, second, third, fourth = map(int, marks)
+    return Sums(Progress(*map(int, ranges)), kinds, (first, second), (third, fourth))
+
+
 def find_differences(conn: Connection, campaign_id: int, since: datetime, limit: int) -> list[Difference]:
     """The leads of a campaign that was launched at `since`, at most `limit`, in order of their ids."""
     values = {"campaign_id": campaign_id, "since": since, "limit": limit}
     return [Difference(*row) for row in fetch(conn, SQL.find_differences, values, prepare=False)]
-
-
-def sum_audience(conn: Connection, campaign_id: int) -> Marks:
-    """The marks of the frozen audience."""
-    first, second = conn.execute(SQL.sum_audience, {"campaign_id": campaign_id}).one()
-    return int(first), int(second)
 
 
 def find_first_range(conn: Connection, campaign_id: int, lead_id: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.mutations.mutation import DEFENCES, SEND, SENDING, SETTLE, Mutation
+from tests.mutations.mutation import CLOSING, DEFENCES, SEND, SENDING, SETTLE, Mutation
 
 POOLS_AND_SUMS: Final = (
     Mutation(
@@ -63,6 +63,33 @@ POOLS_AND_SUMS: Final = (
         "app/flows/finish.py",
         (("    if not _adds_up(conn, campaign_id):\n        return None\n", ""),),
         (f"{SENDING}::test_counts_that_differ_keep_a_campaign_from_being_finished",),
+    ),
+    Mutation(
+        "compared_at_two_moments",
+        "Ranges and record are compared as they are at one moment",
+        "app/flows/reconcile.py",
+        (
+            (
+                "Comparison(*ledger.sum_all(conn, campaign_id, since), ",
+                "Comparison(*ledger.sum_all(conn, campaign_id, since)._replace("
+                "ranges=outbox.progress(conn, campaign_id)), ",
+            ),
+        ),
+        (f"{CLOSING}::test_what_webhooks_resolve_while_a_campaign_is_compared_is_no_fault",),
+    ),
+    Mutation(
+        "mended_unlocked",
+        "What is resolved while a campaign is mended is not undone",
+        "app/flows/finish.py",
+        (("        outbox.lock_all(conn, campaign_id)  # whoever", "        pass  # whoever"),),
+        (f"{CLOSING}::test_what_webhooks_resolve_while_a_campaign_is_mended_is_not_undone",),
+    ),
+    Mutation(
+        "closed_unseen",
+        "A cancelled campaign is not closed while leads of it are being put off",
+        "app/flows/steer.py",
+        (("                campaign.lock_state(conn, campaign_id)  # whoever", "                pass  # whoever"),),
+        (f"{CLOSING}::test_a_cancelled_campaign_stays_open_for_what_is_put_off_while_it_is_closed",),
     ),
     Mutation(
         "missing_event_is_mailed",
