@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from app.errors import Conflict, Fault, Invalid, NotFound
+from app.flows import range_messages
 from app.flows.read_messages import Asked, NewMessage
 from app.flows.read_messages import read as read_asked
 from app.mail import Kind
@@ -45,6 +46,8 @@ STATES: Final = (
 )
 SCHEDULED: Final = "scheduled"
 QUEUED: Final = "queued"
+FIRST_RUN: Final = 1
+ON_ITS_WAY: Final = "A worker has the message in hand, or it may have left: it cannot be cancelled now."
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +223,20 @@ def find_page(
 
 
 def cancel(conn: Connection, organisation_id: int, public_id: str) -> None:
-    """Take a message back before its time has come. Raises NotFound, or Conflict where it is on its way or gone."""
+    """Take a message back before it left: while it waits for its time, or in a range that no worker has in hand.
+
+    Raises NotFound, or Conflict where it is on its way or gone.
+    """
     stored = _find(conn, organisation_id, public_id)
+    run = FIRST_RUN
     if not message.take_out(conn, stored):
-        raise Conflict(f"The message is {read(conn, organisation_id, public_id).state}: it can no longer be cancelled.")
+        left = range_messages.leave(conn, stored) if _state_of(conn, stored) == QUEUED else None
+        if left is None:
+            state = _state_of(conn, stored)
+            raise Conflict(ON_ITS_WAY if state == QUEUED else f"The message is {state}: it can no longer be cancelled.")
+        run = left.run
     found = message.find_source(conn, organisation_id, stored.id)
-    source = Source(found.organisation_id, found.owner_id, stored.campaign_id, found.pool_id, message=True)
+    source = Source(found.organisation_id, found.owner_id, stored.campaign_id, found.pool_id, run=run, message=True)
     event.append(conn, source, [Fact(stored.id, found.domain_id, Kind.CANCELLED)])
 
 
@@ -235,6 +246,10 @@ def _find(conn: Connection, organisation_id: int, public_id: str) -> Stored:
     if stored is None:
         raise NotFound("There is no such message.")
     return stored
+
+
+def _state_of(conn: Connection, stored: Stored) -> str:
+    return _describe(conn, [stored])[0].state
 
 
 def _describe(conn: Connection, stored: Sequence[Stored]) -> list[MessageStatus]:

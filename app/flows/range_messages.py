@@ -1,9 +1,14 @@
-"""The ranger: messages whose time has come are cut into ranges of their streams, and go the way of leads from there."""
+"""The ranger: messages whose time has come are cut into ranges of their streams, and go the way of leads from there.
+
+Until a worker has its range in hand, a message can be taken out of it.
+"""
 
 from __future__ import annotations
 
-from app.models import message
-from app.models.message import Due
+from sqlalchemy import Connection
+
+from app.models import alert, message, stream
+from app.models.message import Due, Left, Stored
 from app.runtime import Runtime
 
 
@@ -28,3 +33,12 @@ def _cut(runtime: Runtime, due: Due) -> int:
         cut += taken
         runtime.ring("send", runtime.settings.worker_threads)
     return cut
+
+
+def leave(conn: Connection, stored: Stored) -> Left | None:
+    """Take a message out of the range that it stands in, so that nobody hands it over; None where it may have left."""
+    range_id = message.find_range(conn, stored)
+    left = None if range_id is None else message.leave_range(conn, range_id, stored.id)
+    if left is not None and left.ends_crashed and not stream.count_quarantined(conn, stored.campaign_id):
+        alert.clear(conn, alert.Kind.QUARANTINED, stored.campaign_id)
+    return left

@@ -112,6 +112,13 @@ class Source:
     domain_id: int
 
 
+class Left(NamedTuple):
+    """The range that a message was taken out of. `ends_crashed`: it was the last one, and workers have died on it."""
+
+    run: int
+    ends_crashed: bool
+
+
 # -- Accepting ---------------------------------------------------------------------------------------------------------
 
 
@@ -370,6 +377,23 @@ def take_out(conn: Connection, stored: Stored) -> bool:
     }
     left_a_slip = fetch(conn, SQL.leave_slip, values, prepare=False)
     return bool(left_a_slip or fetch(conn, SQL.end_slip, values, prepare=False))
+
+
+def find_range(conn: Connection, stored: Stored) -> int | None:
+    """The range that a message is still to be handed over from; None where there is none."""
+    found: int | None = conn.execute(
+        SQL.find_range, {"campaign_id": stored.campaign_id, "message_id": stored.id}
+    ).scalar()
+    return found
+
+
+def leave_range(conn: Connection, range_id: int, message_id: int) -> Left | None:
+    """Count a message of a range as cancelled: nobody hands it over. Waits for whoever is just taking the range.
+
+    None where somebody has the range in hand, or it has the message no more, or the message may have left already.
+    """
+    row = conn.execute(SQL.leave_range, {"range_id": range_id, "message_id": message_id}).one_or_none()
+    return None if row is None else Left(*row)
 
 
 def find_source(conn: Connection, organisation_id: int, message_id: int) -> Source:

@@ -198,6 +198,51 @@ DELETE FROM message_due
    AND size = 1
 RETURNING size
 
+-- Where a message stands that was cut: of its first range and all that was put off from it, the one that still has it to
+-- hand over. The first range is found as by find_places, below.
+-- name: find_range
+WITH RECURSIVE family AS (
+    (
+        SELECT id, position, lead_ids
+          FROM outbox
+         WHERE campaign_id = :campaign_id
+           AND part = 0
+           AND first_lead <= :message_id
+           AND first_lead >= :message_id - (10080::bigint << 34)
+           AND last_lead >= :message_id
+           AND parent_id IS NULL
+           AND :message_id = ANY(lead_ids)
+         ORDER BY first_lead DESC
+         LIMIT 1
+    )
+     UNION ALL
+    SELECT outbox.id, outbox.position, outbox.lead_ids
+      FROM family
+      JOIN outbox
+        ON outbox.parent_id = family.id
+       AND :message_id = ANY(outbox.lead_ids)
+)
+SELECT max(id)
+  FROM family
+ WHERE :message_id = ANY(lead_ids[position + 1 :])
+
+-- It is put before those that are still to be handed over, and passed by: whoever was handed over keeps their place, and
+-- the others their order. Who claims the range locks it first, and this is looked at again as it is then: what somebody has
+-- in hand may have been read already. Nor one that is sent again though its first call may have taken it.
+-- name: leave_range
+UPDATE outbox
+   SET lead_ids = lead_ids[: position]
+                  || CAST(:message_id AS bigint)
+                  || array_remove(lead_ids[position + 1 :], CAST(:message_id AS bigint)),
+       position = position + 1,
+       cancelled = cancelled + 1,
+       state = CASE WHEN position + 1 = size THEN 'done' ELSE state END
+ WHERE id = :range_id
+   AND state IN ('ready', 'quarantined')
+   AND NOT resent
+   AND :message_id = ANY(lead_ids[position + 1 :])
+RETURNING run, state = 'done' AND crashes > 0 AS ends_crashed
+
 -- Emails that were simply sent are found by a summary of blocks, all else by an index: two questions, since no one index
 -- has both. `since` is a constant, so that no chunk is opened of the time before.
 -- name: find_events

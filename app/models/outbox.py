@@ -21,13 +21,20 @@ SQL = Statements("outbox")
 
 # Every state that a range may go to from another, and why; docs/reliability.md draws it. The two ends have no way out.
 MOVES: Final[Mapping[str, Mapping[str, str]]] = {
-    "ready": {"leased": "claimed", "cancelled": "its campaign was cancelled"},
+    "ready": {
+        "leased": "claimed",
+        "cancelled": "its campaign was cancelled",
+        "done": "its last message was called back",
+    },
     "leased": {
         "done": "settled, put together by receiver, or rescued when all of it was handed over",
         "ready": "given back, taken back, the rest of a page, or rescued",
         "quarantined": "the third worker died on it",
     },
-    "quarantined": {"ready": "a person resumed or cancelled its campaign"},
+    "quarantined": {
+        "ready": "a person resumed or cancelled its campaign",
+        "done": "its last message was called back",
+    },
     "done": {},
     "cancelled": {},
 }

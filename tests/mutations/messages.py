@@ -7,6 +7,7 @@ from typing import Final
 from tests.mutations.mutation import Mutation
 
 TESTS, KEPT, SHELVES = "tests/test_messages.py", "tests/test_messages_kept.py", "tests/test_shelves.py"
+BACK = "tests/test_messages_called_back.py"
 
 MESSAGES: Final = (
     Mutation(
@@ -124,5 +125,35 @@ MESSAGES: Final = (
         "app/models/message_ledger.py",
         (("    if _holds_any(conn, shelf):\n        return False\n", ""),),
         (f"{SHELVES}::test_what_comes_to_a_shelf_while_that_is_dropped_is_not_lost",),
+    ),
+    Mutation(
+        "called_back_out_of_hand",
+        "A message that a worker has in hand is not called back",
+        "app/models/message.sql",
+        (("   AND state IN ('ready', 'quarantined')\n   AND NOT resent\n", "   AND NOT resent\n"),),
+        (
+            f"{BACK}::test_a_message_that_a_worker_has_in_hand_is_not_called_back",
+            f"{BACK}::test_a_call_back_waits_for_whoever_is_just_claiming_and_the_other_way_round_passes_by",
+        ),
+    ),
+    Mutation(
+        "called_back_and_may_have_left",
+        "A message that is sent again though it may have left is not called back",
+        "app/models/message.sql",
+        (("   AND NOT resent\n", ""),),
+        (f"{BACK}::test_one_that_is_sent_again_though_it_may_have_left_is_not_called_back",),
+    ),
+    Mutation(
+        "called_back_and_out_of_place",
+        "Whoever was handed over keeps their place when others of the range are called back",
+        "app/models/message.sql",
+        (
+            (
+                "lead_ids = lead_ids[: position]\n                  || CAST(:message_id AS bigint)\n"
+                "                  || array_remove(lead_ids[position + 1 :], CAST(:message_id AS bigint))",
+                "lead_ids = CAST(:message_id AS bigint) || array_remove(lead_ids, CAST(:message_id AS bigint))",
+            ),
+        ),
+        (f"{BACK}::test_whoever_was_handed_over_keeps_their_place_when_others_are_called_back",),
     ),
 )

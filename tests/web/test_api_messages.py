@@ -127,6 +127,25 @@ def test_a_message_for_later_waits_and_is_called_back_once(shop: Program, runtim
     assert [each["to"] for each in peer.sink.book.messages(5)] == ["bob@example.com"]
 
 
+def test_a_message_whose_time_has_come_is_called_back_until_a_worker_has_it_and_under_its_key_once(
+    shop: Program, runtime: Runtime, peer: Peer
+) -> None:
+    asked = [{"to": f"lead{n}@example.com", "template": "Receipt"} for n in range(60)]
+    made = ids(shop.post("/messages", asked))  # a range at once
+    for _ in range(2):
+        assert shop.delete(f"/messages/{made[3]}", Idempotency_Key="back").status_code == 204
+    assert state(shop, made[3]) == "cancelled"
+    assert shop.delete(f"/messages/{made[3]}").status_code == 409
+    lease = send_range.claim(runtime)
+    assert lease is not None
+    told: Any = shop.delete(f"/messages/{made[4]}")
+    assert (told.status_code, "in hand" in told.json["detail"]) == (409, True)
+    send_range.send(runtime, send_range.load(runtime, lease))
+    assert "sent" in shop.delete(f"/messages/{made[4]}").json["detail"]  # type: ignore[index]
+    stats = peer.sink.book.stats()
+    assert (stats["accepted"], stats["duplicates"]) == (59, 0)
+
+
 def test_a_messages_own_key_stands_for_one_message(shop: Program) -> None:
     asked = {"to": "ann@example.com", "template": "Receipt", "idempotency_key": "order 7"}
     first = ids(shop.post("/messages", asked))

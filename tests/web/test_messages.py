@@ -81,6 +81,23 @@ def test_a_message_can_be_looked_at_and_cancelled_and_strangers_see_nothing(
     assert eve.get("/messages/streams/1").status_code == 404
 
 
+def test_a_message_that_is_queued_can_be_cancelled_and_one_that_has_left_cannot(
+    runtime: Runtime, people: People, ann: Visit
+) -> None:
+    with running_sink() as peer:
+        add_sender(runtime, people.ours, peer.url)
+        made = ask(
+            runtime, people, *(NewMessage(f"k{n}@example.org", subject="Hi", html="<p>Hi</p>") for n in range(60))
+        )
+        assert f"{made[0]}/cancel" in ann.get(f"/messages/{made[0]}").text
+        ann.post(f"/messages/{made[0]}/cancel")
+        assert "cancelled" in ann.get(f"/messages/{made[0]}").text
+        send_range.drain(runtime)
+    assert f"{made[1]}/cancel" not in ann.get(f"/messages/{made[1]}").text
+    ann.post(f"/messages/{made[1]}/cancel")
+    assert "The message is sent" in ann.get(f"/messages/{made[1]}").text
+
+
 def test_a_stream_shows_its_figures_and_stands_in_no_list_of_campaigns(
     runtime: Runtime, people: People, ann: Visit
 ) -> None:

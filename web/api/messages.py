@@ -102,7 +102,7 @@ def get(caller: Caller, message_id: str) -> Status:
 
 @routes.delete("/messages/<message_id>", "messages:send")
 def cancel(caller: Caller, message_id: str) -> None:
-    """Call a message back before its time; 409 once it is on its way."""
+    """Call a message back before it leaves, also once its time has come; 409 while a worker has it and afterwards."""
     with caller.runtime.db.begin() as conn:
         messages.cancel(conn, caller.organisation_id, message_id)
 
