@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -39,15 +38,17 @@ _composers: dict[tuple[str, Sending], Composer] = {}
 _composers_lock = Lock()
 _MOST_COMPOSERS = 128
 AGAIN_IN = 60.0  # seconds until a page that could not be handed over is tried again
+FRESH = 5.0  # seconds that a page may have been read before it is handed over: then it is asked again who may be mailed
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A claimed range with its leads as they are now."""
+    """A claimed range with its leads as they were at `read_at`, in seconds of `uptime`."""
 
     lease: Lease
     sending: Sending
     leads: list[PageLead]
+    read_at: float
 
     @property
     def source(self) -> Source:
@@ -117,12 +118,17 @@ def _put_back_kept(runtime: Runtime) -> None:
 
     One that was handed over all the same stays as it is, and is rescued when its lease has run out.
     """
-    while runtime.kept:
-        lease = runtime.kept[0]
-        with runtime.db.begin() as conn:
-            outbox.put_back(conn, lease, 0.0)
-        with suppress(IndexError):
-            runtime.kept.popleft()
+    while True:
+        try:
+            lease = runtime.kept.popleft()  # taken first: another thread does the same at this moment
+        except IndexError:
+            return
+        try:
+            with runtime.db.begin() as conn:
+                outbox.put_back(conn, lease, 0.0)
+        except BaseException:
+            runtime.kept.append(lease)
+            raise
 
 
 def claim(runtime: Runtime, *, messages_only: bool = False) -> Lease | None:
@@ -171,11 +177,16 @@ def _lease(runtime: Runtime, conn: Connection, choice: Choice, not_for: Sequence
 
 def load(runtime: Runtime, lease: Lease) -> Page:
     """A leased range with its campaign and its leads as they are now."""
+    read_at = uptime()
     with runtime.db.begin() as conn:
         sending = campaign.load_sending(conn, lease.campaign_id, lease.pool_id, lease.variant)
-        if sending.is_stream:
-            return Page(lease, sending, message.load_page(conn, sending, lease.lead_ids))
-        return Page(lease, sending, outbox.load_page(conn, sending.organisation_id, lease.campaign_id, lease.lead_ids))
+        return Page(lease, sending, _read_leads(conn, sending, lease), read_at)
+
+
+def _read_leads(conn: Connection, sending: Sending, lease: Lease) -> list[PageLead]:
+    if sending.is_stream:
+        return message.load_page(conn, sending, lease.lead_ids)
+    return outbox.load_page(conn, sending.organisation_id, lease.campaign_id, lease.lead_ids)
 
 
 def send(runtime: Runtime, page: Page) -> None:
@@ -194,6 +205,8 @@ def send(runtime: Runtime, page: Page) -> None:
     except DayUsedUp:
         pace.give_back(runtime, page.lease)
         return
+    going = {lead_id for each in handoffs for lead_id in each.lead_ids}
+    letters = [letter for letter in letters if letter.lead_id in going]  # some may have been suppressed meanwhile
     answers = _call(runtime, page, composer, handoffs, letters, begun)
     settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, answers)
     if page.sending.is_stream:  # it has no end
@@ -238,12 +251,15 @@ def hand_over(
     """Write the intention: from its commit on, the page's leads may have left. None where the campaign stands still.
 
     Where the reply to the commit is lost, it is asked whether it happened: nothing has left us until that is known.
+    Whoever was suppressed since the page was read stands in no call, where that was more than a moment ago.
     """
     until = uptime() + runtime.settings.lease / 3
     tried = False
     while True:
         try:
             with runtime.db.begin() as conn:
+                if uptime() - page.read_at > FRESH:  # composing took long, or the database was away
+                    letters, skipped = _leave_out(conn, page, letters, skipped)
                 return _write(runtime, conn, page, letters, skipped)
         except LeaseLost:
             # The first try's connection was lost, but perhaps not its commit; it may even have ended only just now.
@@ -254,6 +270,17 @@ def hand_over(
             tried = True
             if uptime() > until or runtime.stopping.wait(0.2):
                 raise
+
+
+def _leave_out(
+    conn: Connection, page: Page, letters: Sequence[Letter], skipped: Sequence[Fact]
+) -> tuple[list[Letter], list[Fact]]:
+    """The same without those who must not be mailed any more by now; they are skipped."""
+    gone = {lead.id: lead.skip for lead in _read_leads(conn, page.sending, page.lease) if lead.skip is not None}
+    domains = {lead.id: lead.domain_id for lead in page.leads}
+    found = [letter.lead_id for letter in letters if letter.lead_id in gone]
+    facts = [Fact(lead_id, domains[lead_id], Kind.SKIPPED, {"reason": gone[lead_id]}) for lead_id in found]
+    return [letter for letter in letters if letter.lead_id not in gone], [*skipped, *facts]
 
 
 def _handed_over(runtime: Runtime, lease: Lease) -> list[handoff.HandOff] | None:

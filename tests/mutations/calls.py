@@ -18,8 +18,8 @@ CALLS: Final = (
                 "    return _opened[-1].__enter__()\n\n\nAGAIN_IN = 60.0",
             ),
             (
-                "            with runtime.db.begin() as conn:\n                return _write(",
-                "            for conn in [_open(runtime)]:\n                return _write(",
+                "            with runtime.db.begin() as conn:\n                if uptime() - page.read_at",
+                "            for conn in [_open(runtime)]:\n                if uptime() - page.read_at",
             ),
             (
                 "    answers = _call(runtime, page, composer, handoffs, letters, begun)\n",
