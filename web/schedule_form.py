@@ -113,8 +113,11 @@ def _repeats(form: Form) -> Repeats | None:
 
 
 def _moment(form: Form, name: str, zone: str, faults: list[Fault]) -> datetime | None:
+    written = form[name].data or ""
+    # what repeats began when it did: as it was saved, its first time may have passed
+    stays = bool(_repeats(form)) and written == form[name].object_data
     try:
-        return read_moment(form[name].data or "", zone)
+        return read_moment(written, zone, past=stays)
     except Invalid as invalid:
         faults.extend(Fault(name, each.message) for each in invalid.faults)
         return None

@@ -84,17 +84,21 @@ def time_of(line: Line, leads: int | None = None) -> Shown:
         chosen, repeats = standing.schedule, recurrence.find(conn, line.id)
         begin = max(standing.now, line.start_at) if line.start_at else standing.now
         sender = campaign_rate.find_sender(conn, line.id)
+        waits = repeats is not None and repeats.paused_at is None and line.state in ("draft", "scheduled")
+        coming = recur.next_times(repeats, chosen, standing.now) if repeats and waits else []
+        if repeats and coming:
+            chosen = recur.next_schedule(repeats, chosen, standing.now)
+            begin = coming[0]
         short = None
         if sender is not None and line.moves | (line.state == "draft"):
             short = time_kept.find_shortage(conn, sender.sender_id, line.id, left, begin, chosen)
-        waits = repeats is not None and repeats.paused_at is None and line.state in ("draft", "scheduled")
         return Shown(
             chosen,
             words_of(chosen),
             time_kept.find_kept(conn, line.id, line.audience, line.audience - line.open) if line.launched_at else None,
             short,
             repeats,
-            recur.next_times(repeats, chosen, standing.now) if repeats and waits else [],
+            coming,
             recurrence.find_made(conn, line.id) if repeats else [],
             recurrence.find_origin(conn, line.id),
         )

@@ -38,8 +38,11 @@ def is_zone(name: str) -> bool:
     return name in available_timezones()
 
 
-def read_moment(written: str, zone: str, now: datetime | None = None) -> datetime:
-    """A moment of the next 5 years from "2026-03-29T02:30" in a zone, as UTC. Raises Invalid: "start" or "zone"."""
+def read_moment(written: str, zone: str, now: datetime | None = None, *, past: bool = False) -> datetime:
+    """A moment of the next 5 years from "2026-03-29T02:30" in a zone, as UTC; of the `past` too where that may be.
+
+    Raises Invalid: "start" or "zone".
+    """
     if not is_zone(zone):
         raise Invalid.one("zone", f"There is no time zone named “{zone}”: Europe/Berlin is one, UTC another.")
     now = now or datetime.now(UTC)
@@ -54,7 +57,7 @@ def read_moment(written: str, zone: str, now: datetime | None = None) -> datetim
         raise Invalid.one("start", "Say when: a day and a time.") from None
     if back != local:
         raise Invalid.one("start", f"This time does not exist in {zone}: the clocks are put forward then.")
-    if moment <= now:
+    if moment <= now and not past:
         raise Invalid.one("start", f"That has passed already in {zone}: choose a later time, or send when launched.")
     return moment
 

@@ -64,8 +64,8 @@ def launch(runtime: Runtime, organisation_id: int, campaign_id: int) -> None:
             raise Conflict(f"The campaign is {row['state']}: it was launched already.")
         if faults := _faults(session, campaign.get(session, organisation_id, campaign_id)):
             raise Invalid(faults)
-        chosen, now = from_json(row["schedule"]), campaign.now(conn)
-        recur.schedule_first(conn, row, now)
+        now = campaign.now(conn)
+        chosen = recur.schedule_first(conn, row, now)
         row = campaign.lock(conn, organisation_id, campaign_id)
         if late := schedule.faults_of(chosen, row["start_at"], now):
             raise Invalid(late)
@@ -102,6 +102,7 @@ def _start_or_take_back(runtime: Runtime, organisation_id: int, campaign_id: int
     except Invalid as error:  # its segment names a field that is gone
         with runtime.db.begin() as conn:
             campaign.move(conn, campaign_id, "draft", f"It could not be started, and is a draft again: {error}")
+            recur.take_back(conn, campaign_id)
         return False
 
 

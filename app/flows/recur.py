@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from app.errors import Conflict, Fault, Invalid
 from app.models import campaign, campaign_rate, recurrence
+from app.models import schedule as planned
 from app.models.open_time import moment
 from app.models.recurrence import Recurrence
 from app.models.schedule import OwnClock, Schedule, from_json, to_json
@@ -61,16 +62,49 @@ def _moments(repeats: Recurrence, schedule: Schedule, after: datetime) -> Iterat
             yield at, due
 
 
-def schedule_first(conn: Connection, row: Mapping[str, Any], now: datetime) -> None:
-    """Set a draft that repeats to its next time, as it is launched. Raises Invalid ("start") where there is none."""
-    repeats = recurrence.find(conn, row["id"])
+def next_schedule(repeats: Recurrence, schedule: Schedule, after: datetime) -> Schedule:
+    """What was chosen, as it is at the next time; as it was at the first where none is to come."""
+    found = next(_moments(repeats, schedule, after), None)
+    return schedule if found is None else _moved(schedule, repeats, *found)
+
+
+def _moved(schedule: Schedule, repeats: Recurrence, local: datetime, at: datetime) -> Schedule:
+    """What was chosen, as it is at one time: as far from that as it was from the first."""
+    if schedule.own is not None:
+        own = schedule.own
+        ends = None if own.ends is None else own.ends + (local - own.starts)
+        return replace(schedule, own=replace(own, starts=local, ends=ends))
+    if schedule.deliver_by is not None:
+        return replace(schedule, deliver_by=at + (schedule.deliver_by - moment(repeats.begins, repeats.zone)))
+    return schedule
+
+
+def schedule_first(conn: Connection, row: Mapping[str, Any], now: datetime) -> Schedule:
+    """Set a draft that repeats to its next time, as it is launched; what it chose, as it is then.
+
+    Raises Invalid ("start") where there is no time to come.
+    """
+    repeats, schedule = recurrence.find(conn, row["id"]), from_json(row["schedule"])
     if repeats is None:
-        return
-    found = next_times(repeats, from_json(row["schedule"]), now, 1)
-    if not found:
+        return schedule
+    found = next(_moments(repeats, schedule, now), None)
+    if found is None:
         raise Invalid.one("start", "It has no time to come: choose a later start, or a rule that goes on.")
     recurrence.set_paused(conn, row["id"], False)
-    recurrence.set_next(conn, row["id"], found[0])
+    recurrence.set_next(conn, row["id"], found[1])
+    return _moved(schedule, repeats, *found)
+
+
+def take_back(conn: Connection, campaign_id: int) -> None:
+    """Let what repeats, and is a draft again, begin when it did.
+
+    The start of its form would be its next time otherwise, and once that is saved a COUNT begins anew.
+    """
+    repeats = recurrence.find(conn, campaign_id)
+    if repeats is not None:
+        chosen = planned.find(conn, campaign_id).schedule
+        recurrence.set_paused(conn, campaign_id, False)
+        recurrence.set_next(conn, campaign_id, chosen.first_moment() or moment(repeats.begins, repeats.zone))
 
 
 def occur(
@@ -111,14 +145,8 @@ def _make(
     conn: Connection, row: Mapping[str, Any], repeats: Recurrence, schedule: Schedule, local: datetime, at: datetime
 ) -> int | None:
     """The copy for one time, its own times as far from it as the first one's were."""
-    moved = schedule
-    if schedule.own is not None:
-        own = schedule.own
-        ends = None if own.ends is None else own.ends + (local - own.starts)
-        moved = replace(schedule, own=replace(own, starts=local, ends=ends))
-    elif schedule.deliver_by is not None:
-        moved = replace(schedule, deliver_by=at + (schedule.deliver_by - moment(repeats.begins, repeats.zone)))
-    copied = recurrence.copy(conn, row["id"], f" · {local:%-d %b %Y %H:%M}", at, to_json(moved))
+    moved = to_json(_moved(schedule, repeats, local, at))
+    copied = recurrence.copy(conn, row["id"], f" · {local:%-d %b %Y %H:%M}", at, moved)
     if copied is not None:
         campaign_rate.copy(conn, row["id"], copied)
     return copied

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from app.flows import schedule
+from app.flows import recur, schedule
 from app.flows.one_by_one import do_each
 from app.models import alert, campaign, outbox, unknown
 from app.models.outbox import Progress
@@ -43,6 +43,7 @@ def unschedule(runtime: Runtime, organisation_id: int, campaign_id: int) -> None
     with runtime.db.begin() as conn:
         campaign.lock(conn, organisation_id, campaign_id)
         campaign.move(conn, campaign_id, "draft")
+        recur.take_back(conn, campaign_id)
 
 
 def cancel(runtime: Runtime, organisation_id: int, campaign_id: int) -> Progress:

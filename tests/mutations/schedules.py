@@ -12,7 +12,7 @@ PARTS, KEPT, RECUR, LEASE = (
     "tests/test_recur.py",
     "tests/test_clock_lease.py",
 )
-RECURRING = "app/flows/recur.py"
+RECURRING, EDITED = "app/flows/recur.py", "tests/test_recur_edited.py"
 
 SCHEDULES: Final = (
     Mutation(
@@ -75,6 +75,13 @@ SCHEDULES: Final = (
         RECURRING,
         (('        campaign_rate.copy(conn, row["id"], copied)\n', "        pass\n"),),
         (f"{RECUR}::test_every_copy_goes_no_faster_than_the_campaign_may",),
+    ),
+    Mutation(
+        "count_begins_anew",
+        "A campaign that repeats, taken back and launched again, counts on",
+        "app/flows/steer.py",
+        (("        recur.take_back(conn, campaign_id)\n", ""),),
+        (f"{EDITED}::test_a_count_goes_on_where_it_was_when_a_typo_is_mended",),
     ),
     Mutation(
         "failed_starts_are_silent",

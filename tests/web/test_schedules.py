@@ -237,3 +237,32 @@ def test_a_campaign_that_repeats_says_when_and_can_be_paused_and_ended(
     assert "One of" in made
     assert ann.post(f"/campaigns/{campaign_id}/repeats/end", {}).status_code == 302
     assert "repeats no more" in ann.get(f"/campaigns/{campaign_id}").text
+
+
+def test_what_began_long_ago_is_mended_on_its_page_and_goes_on_as_it_began(
+    runtime: Runtime, people: People, ann: Visit
+) -> None:
+    times = {"when": "later", "start": at(TOMORROW), "deliver_by": at(TOMORROW + timedelta(hours=2))}
+    repeats = {"repeats": "own", "rule": "FREQ=DAILY;COUNT=5", "skip_sent": "y"}
+    campaign_id = create(ann, **times, **repeats)
+    began = TOMORROW - timedelta(days=3)
+    with runtime.db.begin() as conn:
+        by = (began + timedelta(hours=2)).isoformat()
+        schedule = "jsonb_build_object('deliver_by', CAST(:by AS text))"
+        conn.execute(text(f"UPDATE campaign SET start_at = :began, schedule = {schedule}"), {"began": began, "by": by})
+        conn.execute(text("UPDATE recurrence SET begins = :began"), {"began": began.replace(tzinfo=None)})
+    next_by = (TOMORROW + timedelta(hours=2)).isoformat()  # today's, where it is not yet ten
+    shown = ann.get(f"/campaigns/{campaign_id}").text
+    assert next_by[:19] in shown or (TOMORROW - timedelta(hours=22)).isoformat()[:19] in shown
+    form = FORM | {"zone": "UTC", "name": "Mended"} | times | repeats
+    form |= {"start": at(began), "deliver_by": at(began + timedelta(hours=2))}
+    assert ann.post(f"/campaigns/{campaign_id}/edit", form).status_code == 302
+    with runtime.db.begin() as conn:
+        kept = recurrence.find(conn, campaign_id)
+        assert planned.find(conn, campaign_id).start_at == began
+    assert kept is not None
+    assert kept.begins == began.replace(tzinfo=None)
+    another = form | {"start": at(began + timedelta(days=1))}
+    assert "has passed already" in ann.post(f"/campaigns/{campaign_id}/edit", another).text
+    once = form | {"repeats": "", "rule": ""}
+    assert "has passed already" in ann.post(f"/campaigns/{campaign_id}/edit", once).text
