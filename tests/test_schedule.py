@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any
@@ -233,6 +234,33 @@ def test_a_plain_campaign_can_be_moved_too(runtime: Runtime, built: World, now: 
     schedule.move_rest(runtime, built.organisation_id, built.campaign_id, now + timedelta(days=1))
     assert {row.due_at for row in rows(runtime, built)} == {now + timedelta(days=1)}
     assert send_range.claim(runtime) is None
+
+
+@pytest.mark.parametrize("chosen", ["at once", "by a time"])
+def test_an_audience_that_was_not_cut_by_zones_goes_by_no_own_clocks(
+    runtime: Runtime, built: World, now: datetime, chosen: str
+) -> None:
+    do(runtime, "UPDATE lead SET time_zone = 'Asia/Tokyo'")
+    start(runtime, built, Schedule(deliver_by=now + timedelta(hours=1) if chosen == "by a time" else None))
+    before = rows(runtime, built)
+    nine = (now + timedelta(days=1)).replace(tzinfo=None)
+    with pytest.raises(Invalid) as caught:
+        schedule.move_rest(runtime, built.organisation_id, built.campaign_id, nine, own=True)
+    assert [each.pointer for each in caught.value.faults] == ["own"]
+    assert rows(runtime, built) == before
+
+
+def test_one_that_was_cut_by_zones_goes_by_own_clocks_again_after_it_did_not(
+    runtime: Runtime, built: World, now: datetime
+) -> None:
+    do(runtime, "UPDATE lead SET time_zone = 'Asia/Tokyo'")
+    nine = (now + timedelta(days=1)).replace(tzinfo=None)
+    start(runtime, built, Schedule(windows=replace(ALWAYS, own=True)))
+    for windows in (None, ALWAYS):
+        with runtime.db.begin() as conn:
+            planned.set_schedule(conn, built.campaign_id, None, Schedule(windows=windows))
+        schedule.move_rest(runtime, built.organisation_id, built.campaign_id, nine, own=True)
+        assert {row.due_at for row in rows(runtime, built)} == {planned.moment(nine, "Asia/Tokyo")}
 
 
 def test_a_finished_campaign_is_not_moved(runtime: Runtime, built: World, now: datetime) -> None:

@@ -158,7 +158,7 @@ def move(campaign_id: int) -> Page:
     """Another time for what is left of a campaign."""
     line = _find(campaign_id)
     with runtime().db.begin() as conn:
-        chosen = planned.find(conn, campaign_id).schedule
+        chosen, parts = planned.find(conn, campaign_id).schedule, planned.find_parts(conn, campaign_id)
     zone = chosen.zone if chosen.zone != "UTC" else last_zone()
     form = MoveForm(data={"zone": zone, "own": chosen.own is not None})
     for field in (form.begins, form.deliver_by, form.zone):
@@ -175,9 +175,8 @@ def move(campaign_id: int) -> Page:
         else:
             flash("What was left goes at its new time. What was being handed over is finished.", "good")
             return _to(campaign_id)
-    page = render_template(
-        "campaigns/move.html", each=line, form=form, zones=zone_names(), clocks=chosen.own is not None
-    )
+    clocks = schedule.knows_clocks(chosen, parts)
+    page = render_template("campaigns/move.html", each=line, form=form, zones=zone_names(), clocks=clocks)
     return page, 422 if request.method == "POST" else 200
 
 

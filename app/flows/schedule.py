@@ -186,7 +186,7 @@ def move_rest(
 
     A paused one goes on then. `own`: both are times without a zone, by each lead's own clock. What a worker holds in
     this moment is finished.
-    Raises Invalid naming "begins" or "deliver_by", Conflict, NotFound.
+    Raises Invalid naming "begins", "deliver_by" or "own", Conflict, NotFound.
     """
     times = (("begins", begins), ("deliver_by", deliver_by))
     if faults := [Fault(name, schedule.TOO_FAR) for name, at in times if at is not None and schedule.is_far(at)]:
@@ -198,6 +198,8 @@ def move_rest(
         standing = schedule.find(conn, campaign_id)
         if deliver_by is not None and deliver_by <= begins:
             raise Invalid.one("deliver_by", "It must be later than the new start.")
+        if own and not knows_clocks(standing.schedule, schedule.find_parts(conn, campaign_id)):
+            raise Invalid.one("own", "Its audience was not cut by time zones as it started: say a time of one zone.")
         _set_parts(conn, standing, begins, deliver_by, own)
         outbox.lock_all(conn, campaign_id)  # waits for claims under way: what they took is shut, too
         schedule.shut(conn, campaign_id)
@@ -205,6 +207,11 @@ def move_rest(
         if row["state"] == "paused":
             campaign.move(conn, campaign_id, "sending")
     runtime.ring("send")
+
+
+def knows_clocks(chosen: Schedule, parts: Sequence[Part]) -> bool:
+    """Whether an audience was cut by leads' zones, so that its parts can go by their own clocks."""
+    return chosen.needs_zones or any(each.zone != chosen.zone for each in parts)
 
 
 def _set_parts(conn: Connection, standing: Standing, begins: datetime, deliver_by: datetime | None, own: bool) -> None:

@@ -84,6 +84,13 @@ SCHEDULES: Final = (
         (f"{EDITED}::test_a_count_goes_on_where_it_was_when_a_typo_is_mended",),
     ),
     Mutation(
+        "own_clocks_without_zones",
+        "What was not cut by zones is not said to go by leads' own clocks",
+        "app/flows/schedule.py",
+        (("        if own and not knows_clocks(", "        if False and not knows_clocks("),),
+        (f"{KEPT}::test_an_audience_that_was_not_cut_by_zones_goes_by_no_own_clocks",),
+    ),
+    Mutation(
         "failed_starts_are_silent",
         "A scheduled campaign that cannot be started is told of",
         "app/flows/launch.py",
