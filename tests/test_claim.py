@@ -139,6 +139,28 @@ def test_a_range_on_which_three_workers_died_is_quarantined(database: Database, 
     assert claim(database, sending.campaign_id) is None
 
 
+def test_crashes_on_one_page_are_not_held_against_the_next(database: Database, sending: World) -> None:
+    """As when the database is away three times, for longer than a lease, over the many pages of a paced range."""
+    with database.begin() as conn:
+        range_id = world.add_range(conn, sending.campaign_id, [1, 2, 3])
+    states = []
+    for place in range(3):
+        with database.begin() as conn:
+            late = outbox.claim(conn, sending.campaign_id, uuid4(), 0.01, most=1)
+        assert late is not None
+        time.sleep(0.05)
+        with database.begin() as conn:
+            states.append(outbox.rescue(conn, range_id, Counts(), 3))
+            conn.execute(text("UPDATE outbox SET due_at = now()"))
+        with database.begin() as conn:
+            lease = outbox.claim(conn, sending.campaign_id, uuid4(), 60.0, most=1)
+        assert lease is not None and lease.position == place
+        with database.begin() as conn:
+            assert outbox.hand_over(conn, lease, 60, skipped=0)
+            outbox.settle(conn, lease, Counts(sent=1))
+    assert states == ["ready"] * 3
+
+
 def test_a_lease_that_still_runs_cannot_be_rescued(database: Database, sending: World) -> None:
     with database.begin() as conn:
         world.add_range(conn, sending.campaign_id, [1])

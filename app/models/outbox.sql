@@ -167,12 +167,14 @@ UPDATE outbox
    AND state = 'leased'
 RETURNING id
 
--- A page that was the whole rest of its range ends it; the page of a probe leaves the rest waiting.
+-- A page that was the whole rest of its range ends it; the page of a probe leaves the rest waiting. The next page is
+-- another: who died on this one, or waited for a database that was away, is not held against it.
 -- name: settle
 UPDATE outbox
    SET state = CASE WHEN position = size THEN 'done' ELSE 'ready' END,
        owner = NULL,
        lease_until = NULL,
+       crashes = 0,
        sent = sent + :sent,
        refused = refused + :refused,
        failed = failed + :failed,
