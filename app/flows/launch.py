@@ -114,8 +114,8 @@ def _start_scheduled(runtime: Runtime, organisation_id: int, campaign_id: int) -
         repeats = recurrence.find(conn, campaign_id)
         if repeats is not None:
             recur.occur(conn, row, repeats, now, lambda conn, made: _start(conn, made, runtime.settings.range_size))
-        elif from_json(row["schedule"]).is_too_late(row["start_at"], now):
-            campaign.move(conn, campaign_id, "draft", _too_late(row["start_at"], now))
+        elif (chosen := from_json(row["schedule"])).is_too_late(row["start_at"], now):
+            campaign.move(conn, campaign_id, "draft", _too_late(chosen.late_since(row["start_at"]), now))
             return False
         else:
             _start(conn, row, runtime.settings.range_size)
@@ -123,10 +123,10 @@ def _start_scheduled(runtime: Runtime, organisation_id: int, campaign_id: int) -
     return True
 
 
-def _too_late(start_at: datetime, now: datetime) -> str:
-    minutes = (now - start_at).total_seconds() / 60
+def _too_late(since: datetime, now: datetime) -> str:
+    minutes = (now - since).total_seconds() / 60
     return (
-        f"It was to start at {start_at:%Y-%m-%d %H:%M} UTC, and could not before {now:%Y-%m-%d %H:%M}: {minutes:,.0f}"
+        f"It was to start at {since:%Y-%m-%d %H:%M} UTC, and could not before {now:%Y-%m-%d %H:%M}: {minutes:,.0f}"
         " minutes later, which is more than it allows. It was skipped, and is a draft again."
     )
 

@@ -122,7 +122,7 @@ def occur(
     schedule = from_json(row["schedule"])
     due = _until(repeats, schedule, row["start_at"], now)
     (local, at), made_id = due[-1], None
-    if not schedule.is_too_late(at, now):
+    if not _moved(schedule, repeats, local, at).is_too_late(at, now):
         made_id = _make(conn, row, repeats, schedule, local, at)
         if made_id is not None:
             start(conn, campaign.lock(conn, row["organisation_id"], made_id))

@@ -149,7 +149,7 @@ def reschedule(
             raise Conflict("The campaign repeats: make it a draft again, and change its times there.")
         now = campaign.now(conn)
         check(chosen, start_at, now)
-        start_at = chosen.first_moment() or start_at or now
+        start_at = max(chosen.first_moment() or start_at or now, now)  # what a person sets to a past time is not late
         check(chosen, start_at, now)
         schedule.set_schedule(conn, campaign_id, start_at, chosen)
 

@@ -40,6 +40,10 @@ class OwnClock:
         """When the first zone in the world has come to the start."""
         return min(moment(self.starts, zone) for zone in available_timezones())
 
+    def last_moment(self) -> datetime:
+        """When the last one has."""
+        return max(moment(self.starts, zone) for zone in available_timezones())
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -69,9 +73,13 @@ class Schedule:
         """When the first zone in the world has come to the start by leads' own clocks; None without."""
         return None if self.own is None else self.own.first_moment()
 
+    def late_since(self, start_at: datetime) -> datetime:
+        """From when on it is late: its start, or when the last zone in the world comes to it by leads' own clocks."""
+        return start_at if self.own is None else max(start_at, self.own.last_moment())
+
     def is_too_late(self, start_at: datetime, now: datetime) -> bool:
-        """Whether it is not begun any more."""
-        return self.lateness is not None and now - start_at > timedelta(minutes=self.lateness)
+        """Whether it is not begun any more. What has passed in some zones alone is theirs: `OwnClock.past` says."""
+        return self.lateness is not None and now - self.late_since(start_at) > timedelta(minutes=self.lateness)
 
 
 AT_ONCE: Final = Schedule()

@@ -13,6 +13,7 @@ PARTS, KEPT, RECUR, LEASE = (
     "tests/test_clock_lease.py",
 )
 RECURRING, EDITED = "app/flows/recur.py", "tests/test_recur_edited.py"
+LATE = "tests/test_lateness.py"
 
 SCHEDULES: Final = (
     Mutation(
@@ -89,6 +90,18 @@ SCHEDULES: Final = (
         "app/flows/schedule.py",
         (("        if own and not knows_clocks(", "        if False and not knows_clocks("),),
         (f"{KEPT}::test_an_audience_that_was_not_cut_by_zones_goes_by_no_own_clocks",),
+    ),
+    Mutation(
+        "late_by_the_first_clock",
+        "A campaign is not late while its time is ahead by some leads' clocks",
+        "app/models/schedule.py",
+        (
+            (
+                "        return start_at if self.own is None else max(start_at, self.own.last_moment())\n",
+                "        return start_at\n",
+            ),
+        ),
+        (f"{LATE}::test_what_is_ahead_by_some_leads_clocks_is_not_late",),
     ),
     Mutation(
         "failed_starts_are_silent",
