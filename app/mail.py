@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -62,7 +62,7 @@ class Batch:
     content: Content
     letters: Sequence[Letter]
     receiver: str = ""
-    halving: Callable[[], None] | None = None
+    halving: Callable[[], None] | None = field(default=None, compare=False)  # no part of what is sent
 
 
 @dataclass(frozen=True, slots=True)

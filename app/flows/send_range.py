@@ -205,8 +205,9 @@ def send(runtime: Runtime, page: Page) -> None:
     except DayUsedUp:
         pace.give_back(runtime, page.lease)
         return
-    going = {lead_id for each in handoffs for lead_id in each.lead_ids}
-    letters = [letter for letter in letters if letter.lead_id in going]  # some may have been suppressed meanwhile
+    if sum(len(each.lead_ids) for each in handoffs) < len(letters):  # some were suppressed meanwhile
+        going = {lead_id for each in handoffs for lead_id in each.lead_ids}
+        letters = [letter for letter in letters if letter.lead_id in going]
     answers = _call(runtime, page, composer, handoffs, letters, begun)
     settle.settle_page(runtime, page.lease, page.sending, page.source, page.leads, answers)
     if page.sending.is_stream:  # it has no end
