@@ -7,6 +7,7 @@ MillraceError
 ├── Unverified             a webhook that its provider did not sign, or not lately: refused, nothing was changed
 ├── NotFound               it does not exist, or it is not yours
 ├── Conflict               it is not in a state that allows this
+│   └── UnderWay           the same is being done at this moment: wait a second, ask again
 ├── Unrenderable           one lead cannot be written to with this content: leave it out
 ├── LeaseLost              somebody else works on this range now: drop it
 ├── DayUsedUp              a pool's limit by day has less left than a page was cut to: cut it anew
@@ -69,6 +70,10 @@ class NotFound(MillraceError):
 
 class Conflict(MillraceError):
     """The thing is in a state that does not allow this; the text says which."""
+
+
+class UnderWay(Conflict):
+    """The same was asked for before, and is being done at this moment."""
 
 
 class Unrenderable(MillraceError):

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final
 
-from app.errors import Conflict, Invalid
+from app.errors import Invalid, UnderWay
 from app.models import api_answer
 from app.models.api_answer import Answer, Request
 from app.runtime import Inside, Runtime
 
 BATCH: Final = 10_000  # answers dropped in one short transaction
-UNDER_WAY: Final = "A request under this Idempotency-Key is being worked on: wait, then send it again."
+SAME: Final = "A request under this Idempotency-Key is being worked on: wait, then send it again."
 OTHER: Final = "This Idempotency-Key was used for another request within the last day: choose a new one."
 
 
@@ -45,12 +45,12 @@ def answer_once(
     """Do `work` in one transaction with the keeping of its answer, or give the answer that it had.
 
     `work` is given a runtime whose transactions are parts of that one; its bells ring after the commit. `secret`: the
-    answer is encrypted where it is kept. Raises Conflict while the same is under way, Invalid ("Idempotency-Key") where
-    the key was used for something else, and whatever `work` raises.
+    answer is encrypted where it is kept. Raises UnderWay while the same is being done, Invalid ("Idempotency-Key")
+    where the key was used for something else, and whatever `work` raises.
     """
     with runtime.db.begin() as conn:
         if not api_answer.try_lock(conn, request):
-            raise Conflict(UNDER_WAY)
+            raise UnderWay(SAME)
         known = api_answer.find(conn, request)
         if known is not None:
             return _repeat(runtime, request, *known)

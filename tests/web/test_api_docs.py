@@ -24,7 +24,8 @@ from tests.web_server import running_web
 from web.api.reading import DEEPEST
 from web.api.route import BODY_LIMIT, MANY_LIMIT
 
-TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "api.md").read_text()
 HTML = '<p>Hello</p><p><a href="{{ unsubscribe_url }}">Unsubscribe</a></p>'
 
 
@@ -36,8 +37,9 @@ def runtime(settings: Settings) -> Iterator[Runtime]:
 
 
 @pytest.fixture
-def docs() -> dict[str, Any]:
-    """What the examples define."""
+def docs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the examples define. Beside them lies the client, which they import."""
+    monkeypatch.syspath_prepend(str(ROOT / "web" / "static"))
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
         exec(block, names)  # noqa: S102 - our own page
@@ -65,6 +67,11 @@ def test_the_examples_do_what_the_page_says(runtime: Runtime, peer: Peer, docs: 
         send_range.drain(runtime)
         assert docs["what_became_of"](millrace, first) == "sent"
         assert sum(1 for _ in docs["read_all"](millrace, "/messages")) == 1501
+        copied = docs["Millrace"](base, secret)
+        with copied.http:
+            assert len(docs["order_receipts"](copied, [order, order])) == 2
+            with pytest.raises(docs["Problem"]):
+                docs["order_receipts"](copied, [order, order | {"email": "ann"}])
         customers = [
             {"email": f"c{n}@example.com", "zone": "Europe/Berlin", "plan": "pro", "orders": n} for n in range(9)
         ]

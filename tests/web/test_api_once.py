@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import text
 
-from app.errors import Conflict
+from app.errors import Conflict, UnderWay
 from app.flows import answer_once, api_keys, messages, segments
 from app.flows.messages import NewMessage
 from app.models.api_answer import Answer
@@ -101,7 +101,7 @@ def test_while_it_is_under_way_the_same_is_refused_and_nothing_is_done_twice(run
     with ThreadPoolExecutor(1) as hands:
         first = hands.submit(answer_once.answer_once, runtime, asked, slowly)
         assert began.wait(20)
-        with pytest.raises(Conflict):
+        with pytest.raises(UnderWay):
             answer_once.answer_once(runtime, asked, slowly)
         may_end.set()
         assert not first.result(20).again
@@ -113,6 +113,7 @@ def test_of_many_at_once_one_is_done(shop: Program, runtime: Runtime) -> None:
     with ThreadPoolExecutor(8) as hands:
         answers = list(hands.map(lambda _: shop.post("/campaigns", {"name": "A"}, Idempotency_Key="k"), range(40)))
     assert {answer.status_code for answer in answers} <= {201, 409}
+    assert {answer.headers.get("Retry-After") for answer in answers if answer.status_code == 409} <= {"1"}
     assert len({answer.data for answer in answers if answer.status_code == 201}) == 1
     assert count(runtime, "campaign") == 1
 

@@ -12,7 +12,7 @@ from flask import Response
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from app.errors import Fault, Invalid, MillraceError
+from app.errors import Fault, Invalid, MillraceError, UnderWay
 from web.problems import STATUS
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,8 @@ def of_error(error: MillraceError, at: Mapping[str, str], *, single: bool = Fals
     if status >= 500:
         log.warning("%s: %s", type(error).__name__, error)
     if not isinstance(error, Invalid):
-        return Refused(status, str(error), headers={"Retry-After": "5"} if status == 503 else None)
+        again = "1" if isinstance(error, UnderWay) else "5" if status == 503 else None
+        return Refused(status, str(error), headers={"Retry-After": again} if again else None)
     return _unprocessable({**_place(fault, at, single=single), "detail": fault.message} for fault in error.faults)
 
 
