@@ -172,11 +172,16 @@ class Vault:
 
     def __init__(self, secret_key: str, *previous: str) -> None:
         secrets = (secret_key, *previous)
+        self._digests = _derive(secret_key, b"vault digests", 32)
         self._fernet = MultiFernet([Fernet(b2a_base64(_derive(key, b"vault", 32), newline=False)) for key in secrets])
 
     def encrypt(self, plain: str) -> bytes:
         """Different bytes each time, that only a Vault of the same secret key reads."""
         return self._fernet.encrypt(plain.encode())
+
+    def digest(self, plain: str) -> bytes:
+        """16 bytes by which two secrets are told to be the same, and nothing else, while the secret key is."""
+        return blake2b(plain.encode(), key=self._digests, digest_size=16).digest()
 
     def decrypt(self, secret: bytes) -> str:
         """What was encrypted; raises ConfigError where that was done under another key, or the bytes were changed."""

@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response
 
 from app.errors import Conflict, Invalid, NotFound
 from app.flows import pools, try_pool
-from app.models import connection, limit, mailbox, sender, unread, webhook
+from app.models import account, connection, limit, mailbox, sender, unread, webhook
 from app.models.receiver import RECEIVERS
 from app.models.sender import PoolLine
 from app.providers import WEBHOOKS
@@ -177,7 +177,8 @@ def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
     address = pools.webhook_address(runtime(), door.token, pool.provider)
     with runtime().db.begin() as conn:
         limits = limit.list_limits(conn, pool_id)
-        left = {each.receiver: each.left for each in limit.find_left(conn, pool_id)}
+        left = {each.receiver: each.left for each in limit.find_left(conn, pool_id) if each.account_id is None}
+        sharing = account.find_sharing(conn, pool_id)
         connected = connection.count_open(conn, pool_id)
         unread_types = unread.find_unread(conn, pool_id)
         box = mailbox.find_line(conn, pool_id)
@@ -189,6 +190,7 @@ def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
         senders=senders,
         limits=limits,
         left=left,
+        sharing=sharing,
         lines=pools.find_lines(runtime(), me().organisation_id, pool_id),
         connected=connected,
         unread_types=unread_types,

@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from app.models import campaign_rate, limit, receiver, sender, warm_up
+from app.models import account, campaign_rate, limit, receiver, sender, warm_up
 from app.models.limit import WHOLE, Limit
 
 STEP: Final = 600.0  # seconds: as fine as days are counted
@@ -55,6 +55,13 @@ def end_estimate(
     whole = limits.pop(WHOLE, None)
     if whole is not None:
         rates, ceilings = _limited(conn, way.pool_id, whole, "the pool's limit")
+    sharing = account.find_sharing(conn, way.pool_id)
+    if sharing is not None and sharing.per_second is not None:
+        rates.append((sharing.per_second, "the limit a second of its account, which other pools share"))
+    if sharing is not None and sharing.per_day is not None:
+        spent = account.find_slots(conn, way.pool_id)
+        name = "the limit by day of its account, which other pools share"
+        ceilings.append(Ceiling(name, partial(_always, sharing.per_day), spent))
     warm_ups = warm_up.find(conn, way.organisation_id, pool_id=way.pool_id, domain=way.domain)
     slots = warm_up.find_slots(conn, [each.id for each in warm_ups]) if warm_ups else {}
     for each in warm_ups:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from app.buckets import Bucket
 from app.models import campaign_rate, limit, outbox, pool, process, receiver, warm_up
 from app.models.campaign_rate import KeptRate
-from app.models.limit import WHOLE, Left
+from app.models.limit import ACCOUNT, WHOLE, Left
 from app.models.outbox import Lease
 from app.runtime import Runtime
 
@@ -45,13 +45,15 @@ def pace(runtime: Runtime, lease: Lease) -> Lease | None:
     """
     assert lease.pool_id is not None
     with runtime.db.begin() as conn:
-        limits = {each.receiver: each for each in limit.find_left(conn, lease.pool_id)} if lease.limited else {}
+        found = limit.find_left(conn, lease.pool_id) if lease.limited else []
+        limits = {each.receiver: each for each in found if each.account_id is None}
         if _put_together(conn, lease, limits):
             _end_probe(conn, lease)
             return None
         warm_ups = warm_up.find_left(conn, lease.campaign_id, lease.pool_id) if lease.warms else []
         rate = campaign_rate.find(conn, lease.campaign_id) if lease.rated else None
     bounds = [limits[each] for each in dict.fromkeys((WHOLE, lease.waits_for or WHOLE)) if each in limits]
+    bounds += [each for each in found if each.account_id is not None]
     brakes = [_brake_of_limit(lease.pool_id, each) for each in bounds] + [_brake_of_warm_up(each) for each in warm_ups]
     if rate is not None:
         brakes.append(_brake_of_rate(lease.campaign_id, rate))
@@ -64,7 +66,7 @@ def pace(runtime: Runtime, lease: Lease) -> Lease | None:
     if not tokens:
         give_back(runtime, lease)
         return None
-    by_day = tuple(each.receiver for each in bounds if each.left is not None)
+    by_day = tuple({each: None for bound in bounds if bound.left is not None for each in _days_of(bound)})
     counted = tuple(each.id for each in warm_ups)
     return replace(lease, lead_ids=lease.lead_ids[:tokens], by_day=by_day, warm_ups=counted)
 
@@ -94,10 +96,18 @@ def _put_together(conn: Connection, lease: Lease, limits: Mapping[str, Left]) ->
     return True
 
 
+def _days_of(each: Left) -> tuple[str, ...]:
+    """An account's day is the sum of what its pools have sent in all."""
+    return (each.receiver,) if each.account_id is None else (each.receiver, ACCOUNT)
+
+
 def _brake_of_limit(pool_id: int, each: Left) -> Brake:
     bucket = None
     if each.per_second is not None:
-        bucket = Bucket(f"millrace:pace:{pool_id}:{each.receiver}", each.per_second, each.burst)
+        key = f"millrace:pace:{pool_id}:{each.receiver}"
+        if each.account_id is not None:
+            key = f"millrace:account:{each.account_id}"
+        bucket = Bucket(key, each.per_second, each.burst)
     return Brake(bucket, each.left, each.frees_in, lambda conn, seconds: limit.wait(conn, pool_id, [(each, seconds)]))
 
 

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 from app import providers
 from app.errors import ConfigError, Conflict, Fault, Invalid
-from app.models import limit, outbox, pool, webhook
+from app.models import account, limit, outbox, pool, webhook
 from app.models.limit import Limit
 from app.models.pool import Pool
-from app.providers.address import confined, freed, is_confined
+from app.providers.address import account_in, confined, freed, is_confined
 from app.providers.forms import KINDS, Kind, compose, decompose, same_place
 from app.providers.smtp import SmtpAccount
 from app.runtime import Runtime
@@ -46,6 +46,7 @@ def add_pool(
     if webhook_secret is not None:
         _check_secret(provider, webhook_secret)
     with runtime.db.session() as session:
+        account.hold(session.connection(), organisation_id)
         if pool.find_named(session, organisation_id, name.strip()) is not None:
             raise Invalid.one("name", "There is a pool of that name already.")
         added = Pool(
@@ -55,9 +56,11 @@ def add_pool(
             url=runtime.vault.encrypt(kept),
             shown_url=providers.shown(url),
             batch=batch,
+            account=_account_of(runtime, kept),
         )
         session.add(added)
         session.flush()
+        account.share(session.connection(), organisation_id)
         if webhook_secret is not None:
             webhook.set_secret(session.connection(), added.id, runtime.vault.encrypt(webhook_secret))
         return added.id
@@ -86,6 +89,7 @@ def edit_account(
     Raises NotFound; Invalid naming "name", "batch" or fields of the pool's kind.
     """
     with runtime.db.session() as session:
+        account.hold(session.connection(), organisation_id)
         found = pool.get(session, organisation_id, pool_id)
         stored = _stored(runtime, found)
         kept = _changed_url(runtime, found.provider, stored, values, _faults(name, batch))
@@ -95,6 +99,9 @@ def edit_account(
         found.name, found.batch = name.strip(), batch
         if kept != stored:
             found.url, found.shown_url = runtime.vault.encrypt(kept), providers.shown(freed(kept))
+            found.account = _account_of(runtime, kept)
+            session.flush()
+            account.share(session.connection(), organisation_id)
             found.checked_at = found.check_said = found.check_good = None
 
 
@@ -112,19 +119,25 @@ def delete_pool(runtime: Runtime, organisation_id: int, pool_id: int) -> None:
     """Take away a pool that nothing was ever sent through. Raises NotFound; Conflict where something refers to it."""
     _find(runtime, organisation_id, pool_id)
     with runtime.db.begin() as conn:
+        account.hold(conn, organisation_id)
         if not pool.delete(conn, organisation_id, pool_id):
             raise Conflict("Senders use this pool, or emails were sent through it: reports still name it.")
+        account.share(conn, organisation_id)
 
 
 def ensure_pool(runtime: Runtime, organisation_id: int, name: str, url: str) -> int:
     """The operator's pool of that name, made where there is none, pointed to `url` if it points elsewhere; its id."""
     with runtime.db.session() as session:
+        account.hold(session.connection(), organisation_id)
         found = pool.find_named(session, organisation_id, name)
         if found is not None:
             if not holds(runtime, found, url):
                 providers.check(url)
                 found.url, found.shown_url = runtime.vault.encrypt(url), providers.shown(url)
                 found.provider = _provider_of(url)
+                found.account = _account_of(runtime, url)
+                session.flush()
+                account.share(session.connection(), organisation_id)
             return found.id
     return add_pool(runtime, organisation_id, name, url)
 
@@ -174,7 +187,9 @@ def set_limits(runtime: Runtime, organisation_id: int, pool_id: int, limits: Seq
     """Give a pool these limits and no others. Raises NotFound; Invalid as app.models.limit."""
     _find(runtime, organisation_id, pool_id)
     with runtime.db.begin() as conn:
+        account.hold(conn, organisation_id)
         limit.set_limits(conn, pool_id, limits)
+        account.share(conn, organisation_id)
     runtime.ring("send")
 
 
@@ -188,6 +203,21 @@ def set_purpose(runtime: Runtime, organisation_id: int, pool_id: int, purpose: s
         if said:
             raise Invalid.one("purpose", said)
         found.purpose = purpose
+
+
+def tell_accounts(runtime: Runtime) -> int:
+    """Tell the accounts of pools that are older than the question; how many. What cannot be decrypted is left."""
+    with runtime.db.begin() as conn:
+        found = account.find_untold(conn)
+    told = {each: url for each in found if (url := _decrypt(runtime, each.url)) is not None}
+    for organisation_id in {each.organisation_id for each in told}:
+        with runtime.db.begin() as conn:
+            account.hold(conn, organisation_id)
+            for each, url in told.items():
+                if each.organisation_id == organisation_id:
+                    account.tell(conn, each, _account_of(runtime, url))
+            account.share(conn, organisation_id)
+    return len(told)
 
 
 def _changed_url(
@@ -219,10 +249,20 @@ def _changed_url(
 
 def _stored(runtime: Runtime, found: Pool) -> str | None:
     """The pool's URL; None where another key encrypted it."""
+    return _decrypt(runtime, found.url)
+
+
+def _decrypt(runtime: Runtime, url: bytes) -> str | None:
     try:
-        return runtime.vault.decrypt(found.url)
+        return runtime.vault.decrypt(url)
     except ConfigError:
         return None
+
+
+def _account_of(runtime: Runtime, url: str) -> bytes:
+    """What two pools have in common that speak with the same account; b"" where there is none."""
+    known = account_in(url)
+    return runtime.vault.digest(known) if known else b""
 
 
 def _known(provider: str, stored: str | None) -> tuple[Kind, dict[str, str]]:

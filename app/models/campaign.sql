@@ -38,7 +38,8 @@ RETURNING before.state AS came_from
 -- cost does not grow with how many were ever sent. Chance decides between equals, or all workers would meet at one.
 -- A campaign goes through its sender's first pool while that sends, else through the second. A paused pool whose time has
 -- come is offered too, before the other: one batch may try whether its provider is back. One whose limit is used up is not,
--- nor is one whose warm-up, or that of the sender's domain; nor a campaign whose own rate is, nor that of a paused sender.
+-- nor is one whose warm-up or account, or the warm-up of the sender's domain; nor a campaign whose own rate is, nor that of a
+-- paused sender.
 -- A second pool that is for campaigns alone carries no messages, nor one for messages alone a campaign.
 -- name: pick
 WITH waiting AS MATERIALIZED (
@@ -66,8 +67,12 @@ WITH waiting AS MATERIALIZED (
        AND (warm_up.paced_until IS NULL OR warm_up.paced_until <= now())
 )
 SELECT waiting.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS probe,
-       EXISTS (SELECT FROM pool_limit WHERE pool_limit.pool_id = pool.id) AS limited,
-       least(CASE WHEN whole.per_second IS NOT NULL THEN whole.burst END, waiting.rate_burst) AS burst,
+       pool.account_id IS NOT NULL OR EXISTS (SELECT FROM pool_limit WHERE pool_limit.pool_id = pool.id) AS limited,
+       least(
+           CASE WHEN whole.per_second IS NOT NULL THEN whole.burst END,
+           CASE WHEN account.per_second IS NOT NULL THEN account.burst END,
+           waiting.rate_burst
+       ) AS burst,
        waiting.warms OR warm_up.id IS NOT NULL AS warms,
        waiting.rate_burst IS NOT NULL AS rated,
        waiting.kind = 'messages' AS is_stream
@@ -78,6 +83,8 @@ SELECT waiting.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS pro
   LEFT JOIN pool_pace AS whole
     ON whole.pool_id = pool.id
    AND whole.receiver = ''
+  LEFT JOIN pool_account AS account
+    ON account.id = pool.account_id
   LEFT JOIN warm_up
     ON warm_up.pool_id = pool.id
    AND (now() AT TIME ZONE 'UTC')::date < warm_up.starts_on + cardinality(warm_up.curve)
@@ -87,6 +94,7 @@ SELECT waiting.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS pro
         OR (pool.resume_at <= now() AND (pool.probe_until IS NULL OR pool.probe_until < now())))
    AND pool.id <> ALL (CAST(:not_through AS smallint[]))
    AND (whole.paced_until IS NULL OR whole.paced_until <= now())
+   AND (account.paced_until IS NULL OR account.paced_until <= now())
    AND (warm_up.paced_until IS NULL OR warm_up.paced_until <= now())
    AND EXISTS (
            SELECT FROM outbox

@@ -13,6 +13,10 @@ SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.sta
             WHERE pool_pace.pool_id = pool.id
               AND pool_pace.receiver = ''
               AND pool_pace.paced_until > now() + interval '1 minute'
+       ) OR EXISTS (
+           SELECT FROM pool_account
+            WHERE pool_account.id = pool.account_id
+              AND pool_account.paced_until > now() + interval '1 minute'
        ) AS used_up,
        segment.name AS segment,
        content.subject, content.compiled IS NOT NULL AS has_content,

@@ -20,6 +20,7 @@ from app.models.receiver import OTHERS, RECEIVERS
 
 SQL = Statements("limit")
 WHOLE: Final = OTHERS  # the receiver of the limit that holds for all of a pool's emails
+ACCOUNT: Final = "@"  # beside receivers whose day is spent: so is that of the account, which other pools share
 FASTEST: Final = 1_000_000.0  # a second
 GREATEST: Final = 2**31 - 1
 MOST_CONNECTIONS: Final = 100
@@ -53,7 +54,8 @@ class Left:
 
     Nothing is left where a receiver's reply has stopped it for a while (app/models/shaping.py).
 
-    `changed_at` tells it from the one that takes its place when somebody changes it.
+    `changed_at` tells it from the one that takes its place when somebody changes it. `account_id`: it is that of an
+    account which other pools speak with too, and holds for all emails of all of them (app/models/account.py).
     """
 
     receiver: str
@@ -62,6 +64,7 @@ class Left:
     left: int | None
     frees_in: float
     changed_at: datetime
+    account_id: int | None = None
 
 
 def name_of(receiver: str) -> str:
@@ -99,7 +102,7 @@ def set_limits(conn: Connection, pool_id: int, limits: Sequence[Limit]) -> None:
 
 
 def find_left(conn: Connection, pool_id: int) -> list[Left]:
-    """A pool's limits as they are now, with what is left of their days."""
+    """A pool's limits as they are now, with what is left of their days; that of an account it shares is one of them."""
     return [Left(*row) for row in conn.execute(SQL.find_left, {"pool_id": pool_id})]
 
 
@@ -112,17 +115,20 @@ def find_slots(conn: Connection, pool_id: int, receiver: str = WHOLE) -> list[tu
 def spend(conn: Connection, pool_id: int, emails: Mapping[str, int]) -> bool:
     """Count receiver -> emails for the day; False, and nothing is counted, where one of the limits has less left.
 
-    Locks the limits until the transaction ends: of two pages at the end of a day one gets what is left.
+    Locks the limits until the transaction ends: of two pages at the end of a day one gets what is left. With ACCOUNT
+    among the receivers, what is shared with other pools is locked, too, last, as by who changes limits.
     """
-    receivers = sorted(emails)
+    receivers = sorted(emails.keys() - {ACCOUNT})
     conn.execute(SQL.lock, {"pool_id": pool_id, "receivers": receivers})
+    if ACCOUNT in emails:
+        conn.execute(SQL.lock_account, {"pool_id": pool_id})
     values = {"pool_id": pool_id, "receivers": receivers, "emails": [emails[each] for each in receivers]}
     return conn.execute(SQL.spend, values).rowcount == len(receivers)
 
 
 def give_back(conn: Connection, pool_id: int, emails: Mapping[str, int]) -> None:
     """Take back what was spent on emails that never left us."""
-    receivers = sorted(emails)
+    receivers = sorted(emails.keys() - {ACCOUNT})
     conn.execute(SQL.lock, {"pool_id": pool_id, "receivers": receivers})
     values = {"pool_id": pool_id, "receivers": receivers, "emails": [emails[each] for each in receivers]}
     conn.execute(SQL.give_back, values)
@@ -131,8 +137,11 @@ def give_back(conn: Connection, pool_id: int, emails: Mapping[str, int]) -> None
 def wait(conn: Connection, pool_id: int, waits: Sequence[tuple[Left, float]]) -> None:
     """These limits are used up: claim nothing for them for so many seconds. One that was changed meanwhile is not."""
     for each, seconds in sorted(waits, key=lambda wait: wait[0].receiver):
-        values = {"receiver": each.receiver, "changed_at": each.changed_at}
-        conn.execute(SQL.wait, {"pool_id": pool_id, "seconds": seconds} | values)
+        values: dict[str, object] = {"seconds": seconds, "changed_at": each.changed_at}
+        if each.account_id is not None:
+            conn.execute(SQL.wait_for_account, values | {"account_id": each.account_id})
+        else:
+            conn.execute(SQL.wait, values | {"pool_id": pool_id, "receiver": each.receiver})
 
 
 def forget_spent(conn: Connection) -> None:

@@ -39,7 +39,8 @@ SELECT :pool_id, given.receiver, given.per_second, given.burst, given.per_day, g
        changed_at = now(),
        paced_until = NULL
 
--- A slot of ten minutes counts until all of it is a day old: never more than the limit in any 24 hours.
+-- A slot of ten minutes counts until all of it is a day old: never more than the limit in any 24 hours. What holds for all
+-- pools at the same account is one limit more; its day counts what all of them have sent.
 -- name: find_left
 SELECT pool_pace.receiver, per_second, burst,
        CASE
@@ -55,7 +56,7 @@ SELECT pool_pace.receiver, per_second, burst,
            ),
            0
        )::float8 AS frees_in,
-       changed_at
+       changed_at, CAST(NULL AS integer) AS account_id
   FROM pool_pace
   LEFT JOIN LATERAL (
            SELECT CAST(sum(spent) AS integer) AS spent, min(slot) FILTER (WHERE spent > 0) AS first
@@ -66,6 +67,25 @@ SELECT pool_pace.receiver, per_second, burst,
        ) AS day
     ON pool_pace.per_day IS NOT NULL
  WHERE pool_pace.pool_id = :pool_id
+ UNION ALL
+SELECT '', account.per_second, account.burst,
+       CASE WHEN account.per_day IS NOT NULL THEN greatest(account.per_day - coalesce(day.spent, 0), 0) END,
+       coalesce(extract(epoch FROM day.first + interval '24 hours 10 minutes' - now()), 0)::float8,
+       account.changed_at, account.id
+  FROM pool
+  JOIN pool_account AS account
+    ON account.id = pool.account_id
+  LEFT JOIN LATERAL (
+           SELECT CAST(sum(spent) AS integer) AS spent, min(slot) FILTER (WHERE spent > 0) AS first
+             FROM pool AS sharing
+             JOIN pool_spent
+               ON pool_spent.pool_id = sharing.id
+              AND pool_spent.receiver = ''
+              AND slot > now() - interval '24 hours 10 minutes'
+            WHERE sharing.account_id = account.id
+       ) AS day
+    ON account.per_day IS NOT NULL
+ WHERE pool.id = :pool_id
 
 -- Of a pool's emails to a receiver, or ('') of all of them; steps in seconds since 1970, of the last day.
 -- name: find_slots
@@ -85,6 +105,14 @@ SELECT receiver
  ORDER BY receiver
    FOR NO KEY UPDATE
 
+-- name: lock_account
+SELECT pool_account.id
+  FROM pool
+  JOIN pool_account
+    ON pool_account.id = pool.account_id
+ WHERE pool.id = :pool_id
+   FOR NO KEY UPDATE OF pool_account
+
 -- name: spend
 WITH given AS (
     SELECT receiver, emails
@@ -102,6 +130,23 @@ WITH given AS (
                   AND pool_spent.receiver = given.receiver
                   AND slot > now() - interval '24 hours 10 minutes'
            ) > pool_limit.per_day
+     UNION ALL
+    SELECT given.receiver
+      FROM given
+      JOIN pool
+        ON pool.id = :pool_id
+      JOIN pool_account
+        ON pool_account.id = pool.account_id
+     WHERE given.receiver = ''
+       AND given.emails + (
+               SELECT coalesce(sum(spent), 0)
+                 FROM pool AS sharing
+                 JOIN pool_spent
+                   ON pool_spent.pool_id = sharing.id
+                  AND pool_spent.receiver = ''
+                  AND slot > now() - interval '24 hours 10 minutes'
+                WHERE sharing.account_id = pool_account.id
+           ) > pool_account.per_day
 )
 INSERT INTO pool_spent (pool_id, receiver, slot, spent)
 SELECT :pool_id, receiver, date_bin('10 minutes', now(), timestamptz '2000-01-01'), emails
@@ -130,6 +175,12 @@ UPDATE pool_limit
    SET paced_until = now() + make_interval(secs => :seconds)
  WHERE pool_id = :pool_id
    AND receiver = :receiver
+   AND changed_at = :changed_at
+
+-- name: wait_for_account
+UPDATE pool_account
+   SET paced_until = now() + make_interval(secs => :seconds)
+ WHERE id = :account_id
    AND changed_at = :changed_at
 
 -- name: forget_spent

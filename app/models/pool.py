@@ -40,7 +40,9 @@ BETTERS: Final = frozenset({"any", "marketing"})
 
 
 class Pool(Base):
-    """A provider account. `url` is encrypted (app.signing.Vault); `shown_url` has no credentials."""
+    """A provider account. `url` is encrypted (app.signing.Vault); `shown_url` has no credentials. `account` is the same
+    where two speak with the same one (app/models/account.py).
+    """
 
     __tablename__ = "pool"
 
@@ -58,6 +60,7 @@ class Pool(Base):
     check_said: Mapped[str | None]
     check_good: Mapped[bool | None]
     purpose: Mapped[str] = mapped_column(default="any")
+    account: Mapped[bytes | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

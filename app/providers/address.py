@@ -103,6 +103,27 @@ def host_of(url: str) -> str:
     return read_host(urlsplit(freed(url)).hostname or "")
 
 
+def account_in(url: str) -> str:
+    """What tells the account that a URL speaks with, secrets included; "" where it has no credentials, and so none, and
+    where it is no URL.
+
+    Options but the region are left out, and so are the password beside an SMTP user's name and the secret of an access
+    key: two pools that differ in these are at the same account.
+    """
+    try:
+        parts, host = urlsplit(freed(url)), host_of(url)
+        port = "" if parts.scheme == "smtp" or parts.port is None else str(parts.port)
+    except (ValueError, Invalid):
+        return ""
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    named = parts.scheme in ("ses", "smtp")  # elsewhere a key is all that there is, on either side of the colon
+    login = user if named and user else password or user
+    if not login:
+        return ""
+    region = dict(parse_qsl(parts.query)).get("region", "")
+    return "\n".join((parts.scheme, host, port, parts.path.rstrip("/"), region, login))
+
+
 def shown(url: str) -> str:
     """The URL without user and password, that both may be keys, and without secret options; never raises."""
     scheme, mark, rest = url.partition("://")

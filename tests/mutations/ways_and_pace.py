@@ -7,7 +7,7 @@ from typing import Final
 from tests.mutations.mutation import OUTBOX, REPEAT, SEND, SETTLE, Mutation
 
 CAMPAIGN, PACE, LIMIT = "app/models/campaign.sql", "app/flows/pace.py", "app/models/limit.sql"
-FAILOVER, PACED = "tests/test_failover.py", "tests/test_pace.py"
+FAILOVER, PACED, SHARED = "tests/test_failover.py", "tests/test_pace.py", "tests/test_shared_accounts.py"
 
 WAYS_AND_PACE: Final = (
     Mutation(
@@ -68,6 +68,46 @@ WAYS_AND_PACE: Final = (
         LIMIT,
         ((" WHERE NOT EXISTS (SELECT FROM over)\n", " WHERE true\n"),),
         (f"{PACED}::test_of_two_pages_at_the_end_of_a_day_one_gets_what_is_left",),
+    ),
+    Mutation(
+        "shared_accounts_unasked",
+        "Pools at one account of a provider go no faster together than the highest limit of any of them",
+        PACE,
+        (("    bounds += [each for each in found if each.account_id is not None]\n", ""),),
+        (f"{SHARED}::test_two_workers_through_two_pools_keep_to_the_rate_of_their_account",),
+    ),
+    Mutation(
+        "accounts_of_pools_without_limits",
+        "A pool without limits of its own is held by those of its account",
+        CAMPAIGN,
+        (("pool.account_id IS NOT NULL OR EXISTS (SELECT FROM pool_limit", "EXISTS (SELECT FROM pool_limit"),),
+        (f"{SHARED}::test_a_pool_without_limits_is_held_by_its_account_and_a_limit_that_is_taken_away_frees_it",),
+    ),
+    Mutation(
+        "used_up_accounts_are_claimed_for",
+        "While the limit of an account is used up nothing is claimed for any of its pools",
+        CAMPAIGN,
+        (("   AND (account.paced_until IS NULL OR account.paced_until <= now())\n", ""),),
+        (f"{SHARED}::test_a_pool_without_limits_is_held_by_its_account_and_a_limit_that_is_taken_away_frees_it",),
+    ),
+    Mutation(
+        "day_of_an_account_by_pool",
+        "The day of an account is what all of its pools have sent",
+        LIMIT,
+        (
+            (
+                "                WHERE sharing.account_id = pool_account.id\n",
+                "                WHERE sharing.id = pool.id\n",
+            ),
+        ),
+        (f"{SHARED}::test_of_two_pages_through_two_pools_at_the_end_of_a_day_one_gets_what_is_left",),
+    ),
+    Mutation(
+        "day_of_an_account_unlocked",
+        "Of two pages through two pools at the end of their account's day one waits for the other",
+        "app/models/limit.py",
+        (("    if ACCOUNT in emails:\n", "    if ACCOUNT not in emails:\n"),),
+        (f"{SHARED}::test_a_page_waits_for_one_that_spends_the_day_of_the_account_through_another_pool",),
     ),
     Mutation(
         "flushed_buckets_are_full",

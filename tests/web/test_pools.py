@@ -411,6 +411,20 @@ def test_a_faulty_limit_is_named_and_changes_nothing(
         assert limit.list_limits(conn, pool_id) == []
 
 
+def test_a_pool_says_who_shares_its_account_and_what_that_means(ann: Visit, runtime: Runtime, people: People) -> None:
+    url = "postmark://:a-key@api.postmarkapp.com?stream="
+    first, second = (pools.add_pool(runtime, people.ours, name, url + name.lower()) for name in ("News", "Receipts"))
+    alone = pools.add_pool(runtime, people.ours, "Alone", "postmark://:another@api.postmarkapp.com")
+    page = words(ann.get(f"/pools/{second}").text)
+    assert "News speaks with the same account of the provider." in page
+    assert "A limit for all emails of any of them will hold for all of them together." in page
+    ann.post(f"/pools/{first}/limits", row(0, per_second="14", per_day="50,000"))
+    page = words(ann.get(f"/pools/{second}").text)
+    assert "Together with this pool no more than 14 a second and 50,000 in 24 hours leave" in page
+    assert "Receipts speaks with the same account" in words(ann.get(f"/pools/{first}").text)
+    assert "the same account" not in ann.get(f"/pools/{alone}").text
+
+
 @pytest.mark.parametrize("path", ["", "/edit", "/check", "/test", "/resume", "/delete", "/webhooks", "/limits"])
 def test_another_organisations_pool_is_not_there(eve: Visit, runtime: Runtime, people: People, path: str) -> None:
     pool_id = pools.add_pool(runtime, people.ours, "Ours", URL)
