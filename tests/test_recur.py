@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from time import process_time
 from typing import Any
 
 import pytest
@@ -224,6 +225,65 @@ def test_what_is_no_rule_is_refused_by_name(rule: str) -> None:
     with pytest.raises(Invalid) as caught:
         recurrence.check(rule, datetime(2026, 1, 1, 9))
     assert caught.value.faults[0].pointer == "rule"
+
+
+def test_a_rule_of_a_time_a_minute_is_refused_and_one_of_a_time_an_hour_is_not() -> None:
+    hours = f"FREQ=DAILY;BYHOUR={','.join(map(str, range(24)))}"
+    recurrence.check(hours, datetime(2026, 1, 1, 9))
+    recurrence.check("FREQ=DAILY;BYHOUR=9,9,9;BYMINUTE=" + "0,30," * 12 + "0", datetime(2026, 1, 1, 9))
+    for minutes in ("0,30", ",".join(map(str, range(60)))):
+        with pytest.raises(Invalid, match="a day") as caught:
+            recurrence.check(f"{hours};BYMINUTE={minutes}", datetime(2026, 1, 1, 9))
+        assert [each.pointer for each in caught.value.faults] == ["rule"]
+
+
+def test_the_next_time_of_a_rule_that_began_years_ago_is_found_from_near_it() -> None:
+    every_minute = f"BYHOUR={','.join(map(str, range(24)))};BYMINUTE={','.join(map(str, range(60)))}"
+    begins = datetime(2020, 2, 29, 9)
+    for rule in ("DAILY", "WEEKLY;BYDAY=MO,TU,WE,TH,FR,SA,SU", "MONTHLY;BYDAY=MO,TU,WE,TH,FR,SA,SU"):
+        repeats = recurrence.Recurrence(1, f"FREQ={rule};{every_minute}", begins, "UTC")  # kept before it was refused
+        before = process_time()
+        for _ in range(10):
+            assert recur.next_times(repeats, Schedule(), datetime(2026, 3, 1, 9, tzinfo=UTC), 1)
+        assert process_time() - before < 1.0, rule  # of three million steps each it was ten seconds
+
+
+RULES = st.one_of(
+    st.builds("FREQ=DAILY;INTERVAL={}{}".format, st.integers(1, 40), st.sampled_from(["", ";BYDAY=MO,SA"])),
+    st.builds(
+        "FREQ=WEEKLY;INTERVAL={}{}{}".format,
+        st.integers(1, 9),
+        st.sampled_from(["", ";BYDAY=MO", ";BYDAY=SU,WE"]),
+        st.sampled_from(["", ";WKST=SU", ";WKST=WE"]),
+    ),
+    st.builds(
+        "FREQ=MONTHLY;INTERVAL={}{}".format,
+        st.integers(1, 13),
+        st.sampled_from(["", ";BYDAY=1MO", ";BYMONTHDAY=-1", ";BYDAY=MO,FR;BYSETPOS=-1", ";BYMONTHDAY=31"]),
+    ),
+    st.builds(
+        "FREQ=YEARLY;INTERVAL={}{}".format,
+        st.integers(1, 2),
+        st.sampled_from(["", ";BYDAY=MO;BYMONTH=3", ";BYMONTH=2,5;BYMONTHDAY=28,31", ";BYDAY=20MO"]),
+    ),
+)
+
+
+@given(
+    RULES,
+    st.sampled_from(["", ";BYHOUR=0,10,23", ";BYMINUTE=0,30"]),
+    st.datetimes(datetime(2023, 1, 1), datetime(2024, 12, 31)),
+    st.integers(0, 1300 * 24 * 60),
+)
+def test_from_near_now_a_rule_names_the_times_that_it_names_from_its_beginning(
+    rule: str, hours: str, begins: datetime, minutes: int
+) -> None:
+    after = begins + timedelta(minutes=minutes)
+    try:
+        all_of_them = [at for at in recurrence.times(rule + hours, begins) if at > after][:7]
+    except Invalid:
+        return
+    assert list(islice(recurrence.times(rule + hours, begins, after), len(all_of_them))) == all_of_them
 
 
 @given(st.text(alphabet="FREQDAILYWKMONTHUSCBP=;,-+0123456789:", max_size=60))

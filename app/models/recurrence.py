@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from math import prod
 from typing import Any, Final
 
 from dateutil.rrule import rrulestr
@@ -18,11 +20,14 @@ from app.errors import Invalid
 SQL = Statements("recurrence")
 AHEAD: Final = timedelta(days=5 * 366)  # a rule that names no time for so long names none
 LONGEST: Final = 300  # characters
+A_DAY: Final = 24  # times: each is a campaign of its own
 # What a rule may say. Less than RFC 5545: of some others the library would look for a time until the
 # year 9999, for seconds, where there is none.
 ALWAYS: Final = frozenset({"FREQ", "INTERVAL", "COUNT", "UNTIL", "BYDAY", "BYHOUR", "BYMINUTE", "WKST"})
 OF_MONTHS: Final = ALWAYS | {"BYMONTHDAY", "BYMONTH", "BYSETPOS"}
 PARTS: Final = {"DAILY": ALWAYS, "WEEKLY": ALWAYS, "MONTHLY": OF_MONTHS, "YEARLY": OF_MONTHS}
+DAYS: Final = {"DAILY": 1, "WEEKLY": 7}
+MONTHS: Final = {"MONTHLY": 1, "YEARLY": 12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +62,46 @@ def times(rule: str, begins: datetime, after: datetime | None = None) -> Iterato
     """
     parts = _parts(rule)
     count = _number(parts.pop("COUNT", None), "COUNT")
-    _number(parts.get("INTERVAL"), "INTERVAL")
+    interval = _number(parts.get("INTERVAL"), "INTERVAL") or 1
     first = max(begins, after or begins)
+    start = begins if count else _near(begins, first, parts["FREQ"], interval)
     limit = first + AHEAD
     try:
         limit = min(limit, _until(parts.pop("UNTIL", None)))
         written = ";".join(f"{name}={value}" for name, value in parts.items())
-        found = iter(rrulestr(f"{written};UNTIL={limit:%Y%m%dT%H%M%S}", dtstart=begins))
+        found = iter(rrulestr(f"{written};UNTIL={limit:%Y%m%dT%H%M%S}", dtstart=start))
         yield from (at for at in islice(found, count) if after is None or at > after)
     except (ValueError, TypeError, OverflowError) as error:
         raise Invalid.one("rule", f"This is no rule: {error}.") from None
 
 
+def _near(begins: datetime, until: datetime, frequency: str, interval: int) -> datetime:
+    """The last day until then that is whole intervals after a rule's first, so that it goes on from it as from that.
+
+    From the first on, what repeats every minute is half a million steps after a year, at each look at a page.
+    """
+    if frequency in DAYS:
+        step = timedelta(days=DAYS[frequency] * interval)
+        return begins + (until - begins) // step * step
+    step_months = MONTHS[frequency] * interval
+    months = (until.year - begins.year) * 12 + until.month - begins.month
+    for steps in range(months // step_months, 0, -1):
+        year, month = divmod(begins.month - 1 + steps * step_months, 12)
+        if begins.day <= monthrange(begins.year + year, month + 1)[1]:  # not every month has a 31st
+            found = begins.replace(year=begins.year + year, month=month + 1)
+            if found <= until:
+                return found
+    return begins
+
+
 def check(rule: str, begins: datetime) -> None:
-    """Raises Invalid naming "rule" where it is none, or names no time."""
+    """Raises Invalid naming "rule" where it is none, or names no time, or too many."""
     if next(times(rule, begins), None) is None:
         raise Invalid.one("rule", "It names no time in the five years to come.")
+    parts = _parts(rule)
+    a_day = prod(len(set(parts[name].split(","))) for name in ("BYHOUR", "BYMINUTE") if name in parts)
+    if a_day > A_DAY:
+        raise Invalid.one("rule", f"It names {a_day:,} times a day: at most {A_DAY} may be.")
 
 
 def _parts(rule: str) -> dict[str, str]:

@@ -104,6 +104,13 @@ SCHEDULES: Final = (
         (f"{LATE}::test_what_is_ahead_by_some_leads_clocks_is_not_late",),
     ),
     Mutation(
+        "rules_are_walked_from_their_beginning",
+        "The next time of a rule that began long ago is found from near now",
+        "app/models/recurrence.py",
+        (("begins if count else _near(", "begins if True else _near("),),
+        (f"{RECUR}::test_the_next_time_of_a_rule_that_began_years_ago_is_found_from_near_it",),
+    ),
+    Mutation(
         "failed_starts_are_silent",
         "A scheduled campaign that cannot be started is told of",
         "app/flows/launch.py",
