@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -319,3 +320,52 @@ def test_what_waits_is_still_there_after_the_shelves_were_unmade_and_made(runtim
     assert [(*row[:3], row.message_ids) for row in after] == [(*row[:3], row.message_ids) for row in before]
     assert all(row.shelf == shelves.shelf_of(row.due_at, now) for row in after)
     assert range_messages.cut_due(runtime) == len(ids)
+
+
+# -- Looking -----------------------------------------------------------------------------------------------------------
+
+
+MANY = """
+INSERT INTO message_due (due_at, first_id, campaign_id, size, shelf)
+SELECT now() + CASE WHEN number <= :due THEN -interval '1 hour' ELSE interval '1 hour' END * (1 + random()),
+       nextval('message_number'), campaign_id, 1, shelf
+  FROM stream, unnest(CAST(:shelves AS integer[])) AS shelf, generate_series(1, :slips) AS number
+ ORDER BY random()
+"""
+READ = """
+SELECT sum(seq_tup_read) AS in_passing, sum(idx_tup_fetch) AS by_index
+  FROM pg_stat_xact_all_tables
+  JOIN show_chunks('message_due') AS chunk
+    ON chunk = relid
+"""
+
+
+def steps_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A plan's steps, the outermost first."""
+    yield plan
+    for each in plan.get("Plans", ()):
+        yield from steps_of(each)
+
+
+@editions
+def test_a_look_for_what_is_due_among_many_that_wait_reads_indexes_alone(runtime: Runtime, built: World) -> None:
+    now = datetime.now(UTC)
+    with runtime.db.begin() as conn:
+        due_and_later = {"shelves": shelves.shelves_of(now), "due": 300, "slips": 6000}
+        conn.execute(text(MANY), due_and_later)
+        conn.execute(text(MANY), due_and_later | {"shelves": shelves.shelves_of(now + 2 * DAY), "due": 0})
+    with runtime.db.each() as conn:
+        conn.execute(text("VACUUM (ANALYZE) message_due"))  # as autovacuum does once a few thousand have come
+    with runtime.db.begin() as conn:
+        explain = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {message.SQL.find_due}")
+        [explained] = conn.execute(explain, {"last": shelves.last_of(now)}).scalar_one()
+    reads = [each for each in steps_of(explained["Plan"]) if "Relation Name" in each and "Plans" not in each]
+    found = [
+        (each["Node Type"], each["Actual Rows"], each.get("Heap Fetches")) for each in reads if each["Actual Rows"]
+    ]
+    assert found == [("Index Only Scan", 300, 0)] * len(LEVELS)
+    with runtime.db.begin() as conn:
+        assert [each.slips for each in message.find_due(conn)] == [300] * len(LEVELS)
+        read = conn.execute(text(READ)).one()
+    assert read.in_passing == 0
+    assert read.by_index <= 2 * len(LEVELS)  # the planner itself looks at the ends of indexes, at times

@@ -156,4 +156,11 @@ MESSAGES: Final = (
         ),
         (f"{BACK}::test_whoever_was_handed_over_keeps_their_place_when_others_are_called_back",),
     ),
+    Mutation(
+        "finding_reads_the_slips",
+        "A look for what is due reads indexes, and none of the slips",
+        "app/models/message.sql",
+        (("sum(size) AS messages", "sum(coalesce(cardinality(message_ids), 1)) AS messages"),),
+        (f"{SHELVES}::test_a_look_for_what_is_due_among_many_that_wait_reads_indexes_alone",),
+    ),
 )
