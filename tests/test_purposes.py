@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ from app.errors import Invalid
 from app.flows import launch, message_templates, messages, pools, send_range, senders, stand
 from app.flows.messages import NewMessage
 from app.flows.senders import Identity
-from app.models import standing
+from app.models import account, standing
 from app.models.standing import Policy
 from app.runtime import Runtime
 from tests.peers import Peer, running_sink
@@ -20,6 +21,7 @@ from tests.sending_world import query, sums
 from tests.test_failover import add_second
 from tests.test_messages import ask, build, go, own
 from tests.test_messages_way_back import OFFER
+from tests.test_policies import wait_for_locks
 from tests.test_standing import happened, state
 from tests.world import World
 
@@ -175,6 +177,30 @@ def test_the_pools_of_standing_carry_what_goes_through_them(
         with pytest.raises(Invalid) as refused:
             purpose(runtime, three.built, three.other, each)
         assert [fault.pointer for fault in refused.value.faults] == ["purpose"]
+
+
+def test_of_two_people_the_second_sees_what_the_first_has_said_of_a_pool(runtime: Runtime, three: Three) -> None:
+    built = three.built
+    refused: list[str] = []
+
+    def choose() -> None:
+        for act in (
+            lambda: name(runtime, built, three.other),
+            lambda: stand.set_policy(runtime, built.organisation_id, replace(Policy(), better_pool_id=three.other)),
+        ):
+            try:
+                act()
+            except Invalid as invalid:
+                refused.extend(fault.pointer for fault in invalid.faults)
+
+    thread = threading.Thread(target=choose)
+    with runtime.db.begin() as conn:
+        account.hold(conn, built.organisation_id)
+        thread.start()
+        wait_for_locks(runtime, 1)
+        conn.execute(text("UPDATE pool SET purpose = 'transactional' WHERE id = :id"), {"id": three.other})
+    thread.join()
+    assert refused == ["pool", "better_pool_id"]
 
 
 def test_where_a_sender_was_moved_to_it_uses_the_pool(runtime: Runtime, three: Three) -> None:

@@ -196,6 +196,7 @@ def set_limits(runtime: Runtime, organisation_id: int, pool_id: int, limits: Seq
 def set_purpose(runtime: Runtime, organisation_id: int, pool_id: int, purpose: str) -> None:
     """Say what a pool is there for. Raises NotFound; Invalid naming "purpose" where senders use it otherwise."""
     with runtime.db.session() as session:
+        account.hold(session.connection(), organisation_id)
         found = pool.get(session, organisation_id, pool_id)
         if purpose not in pool.PURPOSES:
             raise Invalid.one("purpose", "Choose what the pool is there for.")

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.addresses import read_address
 from app.errors import Conflict, Fault, Invalid, NotFound
-from app.models import pool, sender
+from app.models import account, pool, sender
 from app.models.pool import Pool
 from app.models.sender import Sender
 from app.runtime import Runtime
@@ -72,6 +72,7 @@ def _write(runtime: Runtime, organisation_id: int, found: Sender, identity: Iden
     address = _read("address", identity.address, faults)
     reply_to = _read("reply_to", identity.reply_to, faults) if identity.reply_to else None
     with runtime.db.session() as session:
+        account.hold(session.connection(), organisation_id)
 
         def ours(pool_id: int | None) -> bool:
             through = session.get(Pool, pool_id) if pool_id is not None else None

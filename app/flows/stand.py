@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from app.errors import Conflict, Fault, Invalid
 from app.flows.one_by_one import do_each
-from app.models import alert, outbox, pool, standing
+from app.models import account, alert, outbox, pool, standing
 from app.models.alert import Kind
 from app.models.pool import BETTERS, QUARANTINES
 from app.models.standing import MOVES, Move, Policy, Standing
@@ -43,6 +43,7 @@ def judge_senders(runtime: Runtime) -> int:
 def set_policy(runtime: Runtime, organisation_id: int, policy: Policy) -> None:
     """Change an organisation's thresholds. Raises Invalid naming fields of Policy."""
     with runtime.db.begin() as conn:
+        account.hold(conn, organisation_id)
         purposes = pool.find_purposes(conn, organisation_id)
         faults = []
         for field, (fit, said) in PLACES.items():

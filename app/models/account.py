@@ -36,7 +36,10 @@ class Sharing:
 
 
 def hold(conn: Connection, organisation_id: int) -> None:
-    """Keep others from changing pools of an organisation and their limits until the transaction ends: first of all."""
+    """Keep others from changing an organisation's pools, their limits, and who uses them for what; until the commit.
+
+    It comes first in a transaction.
+    """
     conn.execute(SQL.hold, {"organisation_id": organisation_id})
 
 

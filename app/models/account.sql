@@ -1,6 +1,7 @@
 -- Accounts at providers that several pools speak with, and what holds for these pools together.
 
--- Of two that change pools or limits of an organisation the second waits here, and then sees what the first has done.
+-- Of two that change pools of an organisation, or who uses them for what, the second waits here, and then sees what the
+-- first has done.
 -- name: hold
 SELECT pg_advisory_xact_lock(hashtext('pool_account'), :organisation_id)
 
