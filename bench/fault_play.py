@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 from app.flows import steer
 from bench.fault_schedule import KINDS, Fault
-from bench.fault_world import CAMPAIGNS, Character, World
+from bench.fault_world import CAMPAIGNS, Character, Held, World
 from bench.harness import say
 
 TICK = 0.1  # seconds between looks at what is due and at who has ended
 LOOK = 0.3  # seconds between looks at what is in flight
+GAP = 2.0  # seconds: when looks are further apart, the machine is busy with something else, or the book is
 SLOW = 0.45  # of the deadline: slower than ever, and still in time on a busy machine
 SOON = 0.1  # seconds until what a killed process had sent to the database has committed there
 STILL_HANDED = "SELECT id FROM handoff WHERE state = 'handed' AND id = ANY(%s)"
@@ -51,10 +52,12 @@ class Play:
     began: float = 0.0  # time.monotonic() of the launch
     happened: list[Happening] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    in_flight: dict[int, int] = field(default_factory=dict)  # what a fault may have made unknown: hand-off -> leads
+    in_flight: dict[int, Held] = field(default_factory=dict)  # what a fault may have made unknown
+    gaps: list[tuple[float, float]] = field(default_factory=list)  # epoch seconds between which nobody looked
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _number: itertools.count[int] = field(default_factory=itertools.count)
     _looked: float = 0.0
+    _ticked: float = field(default_factory=time.time)
 
     def run(self, faults: Sequence[Fault], minutes: float) -> None:
         """Launches, lets every fault happen at its time, and comes back when all are over."""
@@ -78,8 +81,14 @@ class Play:
     def tick(self) -> None:
         """Starts again who has ended; notes what has recovered."""
         self.world.processes.look_after()
-        if time.monotonic() - self._looked < LOOK:
-            return
+        before, self._ticked = self._ticked, time.time()
+        if self._ticked - before > GAP:
+            self.gaps.append((before, self._ticked))
+        if time.monotonic() - self._looked >= LOOK:
+            self.look()
+
+    def look(self) -> None:
+        """Notes what has recovered, now."""
         self._looked = time.monotonic()
         awaited = [each for each in self.happened if each.standing]
         if awaited:
@@ -163,12 +172,12 @@ class Play:
     def _restart_postgres(self, fault: Fault, happening: Happening) -> None:
         self.world.restart_postgres()
         happening.ended = time.time()
-        happening.standing |= self.world.standing().keys()
+        happening.standing |= self.world.standing()
 
     def _cut_backends(self, fault: Fault, happening: Happening) -> None:
         self.world.cut_backends()
         happening.ended = happening.began
-        happening.standing |= self.world.standing().keys()
+        happening.standing |= self.world.standing()
 
     def _provider(self, fault: Fault, happening: Happening) -> None:
         character = self.world.characters[fault.character]
@@ -207,9 +216,9 @@ class Play:
     def _await(self, happening: Happening, pids: Sequence[int]) -> None:
         """What the worker with these processes has in flight may become unknown, and nothing else by this fault."""
         time.sleep(SOON)
-        standing = self.world.standing(pids)
-        self.in_flight |= standing
-        happening.standing |= standing.keys()
+        held = self.world.held_by(pids)
+        self.in_flight |= held
+        happening.standing |= held.keys()
 
     def _now(self) -> str:
         return f"{time.monotonic() - self.began:6.1f} s "

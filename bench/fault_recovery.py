@@ -1,14 +1,23 @@
-"""How long it took after each fault until emails went again, and until what it had met was accounted for."""
+"""How long it took after each fault until emails went again, and until what it had met was accounted for.
+
+Two of these are promises: after a kill -9 every call in flight is accounted for within a lease and 15 s, and 15 s after
+Redis's return things are normal. Nobody can keep time who is hit again meanwhile, nor on a machine that is busy with
+something else, so a promise is broken only where it took longer than that and all of the following: what other faults
+lasted of that time (`HINDERS`), what nobody looked of it, and the 15 s over again for each time that the processes took
+longer than `STARTS_IN` to come up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
+from typing import Final
 
-from bench.fault_play import Happening
+from bench.fault_play import Happening, Play
 from bench.fault_schedule import KINDS
 from bench.fault_world import World
 from bench.harness import Figures
+from workers.turn import LEASE as CLOCK_LEASE
 
 SENT = """
 SELECT campaign_id, pool_id, extract(epoch FROM handed_at)::float8, extract(epoch FROM settled_at)::float8
@@ -16,11 +25,37 @@ SELECT campaign_id, pool_id, extract(epoch FROM handed_at)::float8, extract(epoc
  WHERE strpos(outcomes, 's') > 0
 """
 Sent = tuple[int, int, float, float]  # campaign, pool, handed over at, settled at
+Span = tuple[float, float]
+WITHIN: Final = 15.0  # seconds of the promises, beyond the lease where one must run out
+STARTS_IN: Final = 6.0  # seconds that all processes take to come up on two cores that nobody else wants
+STARTS: Final = 10.0  # seconds until a process that was killed or drained is at work again
+TURN: Final = 5.0  # seconds until the rescuer comes by again
+BROKEN_OFF: Final = 30.0  # seconds that a pool is left alone
+ITS_OWN: Final = ("provider", "person")
+# What stands in the way of each promise besides: the fault itself, and so many seconds after its end.
+HINDERS: Final[Mapping[str, Mapping[str, float]]] = {
+    "known": {
+        "kill_clock": CLOCK_LEASE + STARTS,
+        "restart_postgres": TURN + STARTS,
+        "cut_backends": TURN,
+        "stop_worker": 0.0,  # amid a transaction it keeps its locks
+    },
+    "next": {
+        "kill_clock": CLOCK_LEASE + STARTS,
+        "restart_postgres": TURN + STARTS,
+        "cut_backends": TURN,
+        "stop_worker": 0.0,
+        "kill_worker": STARTS,
+        "drain_worker": STARTS,
+        "pause": 0.0,
+        **{kind: BROKEN_OFF for kind, each in KINDS.items() if each.group == "provider"},
+    },
+}
 
 
 def figures(world: World, happened: Sequence[Happening]) -> Figures:
     """By kind of fault: how many, the median and the worst recovery in seconds (none where nothing was left)."""
-    rows = [(int(str(a)), int(str(b)), float(str(c)), float(str(d))) for a, b, c, d in world.ask(SENT)]
+    rows = _sent(world)
     found: Figures = {}
     for kind in KINDS:
         of_kind = [each for each in happened if each.fault.kind == kind]
@@ -31,6 +66,61 @@ def figures(world: World, happened: Sequence[Happening]) -> Figures:
         found |= _spread(f"{kind}_known", [each.settled - each.began for each in of_kind if each.settled])
         found |= _spread(f"{kind}_web", [each.web - each.began for each in of_kind if each.web])
     return found
+
+
+def broken(play: Play, lease: float) -> list[str]:
+    """The promises of time that did not hold, a sentence each."""
+    world, rows, found = play.world, _sent(play.world), []
+    within = WITHIN * max(1.0, world.started_in / STARTS_IN)
+    for each in play.happened:
+        kind = each.fault.kind
+        if kind == "kill_worker":
+            if each.standing:
+                found.append(f"{len(each.standing)} calls in flight at a kill are not accounted for at all")
+            elif each.settled:
+                span = each.began, each.settled
+                found += _too_late(f"{kind} known", span, lease + within, hindered(play, each, span, "known"))
+        elif kind in ("restart_valkey", "flush_valkey") and (seconds := _next(world, each, rows)):
+            since = each.ended or each.began
+            span = since, since + seconds
+            found += _too_late(f"{kind} next", span, within, hindered(play, each, span, "next"))
+    return found
+
+
+def _too_late(what: str, span: Span, within: float, hindrance: float) -> list[str]:
+    took = span[1] - span[0]
+    if took <= within + hindrance:
+        return []
+    return [f"{what}: {took:.1f} s, at most {within:.1f} s, and {hindrance:.1f} s for what else happened"]
+
+
+def hindered(play: Play, this: Happening, span: Span, promise: str) -> float:
+    """Seconds of a span in which other faults stood in the way of a promise, or nobody looked.
+
+    What happens to one provider, or one campaign, holds up no other.
+    """
+    alone = len(play.world.characters) < 2
+    after = {kind: so_long for kind, so_long in HINDERS[promise].items() if alone or KINDS[kind].group not in ITS_OWN}
+    others = [
+        (each.began, (each.ended or each.began) + after[each.fault.kind])
+        for each in play.happened
+        if each is not this and each.fault.kind in after
+    ]
+    return covered(span, [*others, *play.gaps])
+
+
+def covered(span: Span, by: Iterable[Span]) -> float:
+    """Seconds of a span that any of these cover, each counted once."""
+    total, until = 0.0, span[0]
+    for begins, ends in sorted(by):
+        begins, ends = max(begins, until), min(ends, span[1])
+        if begins < ends:
+            total, until = total + ends - begins, ends
+    return total
+
+
+def _sent(world: World) -> list[Sent]:
+    return [(int(str(a)), int(str(b)), float(str(c)), float(str(d))) for a, b, c, d in world.ask(SENT)]
 
 
 def _next(world: World, happening: Happening, rows: Sequence[Sent]) -> float | None:

@@ -6,9 +6,9 @@ import secrets
 import socket
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ import redis
 from app.errors import Conflict, Unavailable
 from app.flows import edit_campaign, launch, pools, segments, senders, steer
 from app.flows.edit_campaign import Draft
+from app.models.webhook import HEARD
 from app.runtime import Runtime
 from bench import letter, prefill, sending
 from bench.fault_processes import Processes
@@ -29,6 +30,7 @@ from bench.process import Sink, sink
 
 T = TypeVar("T")
 KEYS_FOR = 3600  # seconds that a sink with keys honours one
+TOLD = "no_keys_webhooks"
 TOLD_TWICE = 0.1  # share of webhooks that come twice
 PATIENCE = 60.0  # seconds that a person tries again while the database is away
 
@@ -43,15 +45,32 @@ CAMPAIGNS = {"big": (None, 0.0), "small": (AGED_20, 0.33), "cancelled": (PLAN_PR
 
 
 HANDED = """
-SELECT handoff.id, cardinality(handoff.lead_ids)
+SELECT handoff.id, cardinality(handoff.lead_ids), outbox.owner, process.pid
   FROM handoff
   JOIN outbox
     ON outbox.id = handoff.range_id
   LEFT JOIN process
     ON process.id = outbox.owner
  WHERE handoff.state = 'handed'
-   AND (%s OR process.pid = ANY(%s) OR process.id IS NULL)
 """
+NUMBERS = "SELECT id, pid FROM process"
+# As if so much time had passed since a pool's calls that nobody knows of, and since all that was heard of it.
+AGE_CALLS = """
+UPDATE handoff
+   SET handed_at = handed_at - make_interval(secs => %s)
+ WHERE pool_id = %s
+   AND state = 'unknown'
+"""
+AGE_HEARD = "UPDATE pool_heard SET slot = slot - %s WHERE pool_id = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A hand-off that was under way when a worker was hit: its leads, who had it, and the worker's processes."""
+
+    leads: int
+    owner: object
+    pids: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +96,11 @@ class Character:
     campaigns: dict[str, int] = field(default_factory=dict)
 
     @property
+    def told(self) -> bool:
+        """Whether its provider tells of emails by webhooks; then its campaigns' policy is to send again."""
+        return self.name == TOLD
+
+    @property
     def ids(self) -> list[int]:
         return list(self.campaigns.values())
 
@@ -91,6 +115,7 @@ class World:
     pace: Pace
     processes: Processes
     characters: dict[str, Character]
+    started_in: float = 0.0  # seconds that the processes took to come up: how fast this machine is now
 
     def ask(self, query: str, *values: object) -> list[tuple[object, ...]]:
         """Rows of one statement, on a connection of its own; waits while the database is away."""
@@ -102,13 +127,35 @@ class World:
 
         return patiently(once, psycopg.OperationalError)
 
-    def standing(self, pids: Sequence[int] | None = None) -> dict[int, int]:
-        """Hand-offs that are not settled: id -> leads. Of all workers, or of the one with these processes.
+    def standing(self) -> set[int]:
+        """Hand-offs that are not settled, of all workers."""
+        return {int(str(handoff_id)) for handoff_id, _, _, _ in self.ask(HANDED)}
 
-        A worker that was not up for a second has not said its number yet; what nobody else holds is taken for its own.
+    def held_by(self, pids: Sequence[int]) -> dict[int, Held]:
+        """Hand-offs that the worker with these processes has not settled.
+
+        One that was not up for a second has not said its number yet: then what nobody known holds may be its own, as
+        `own` tells in the end. A process that is no worker holds none.
         """
-        rows = self.ask(HANDED, pids is None, list(pids or ()))
-        return {int(str(handoff_id)): int(str(leads)) for handoff_id, leads in rows}
+        rows, known = self.ask(HANDED), {pid for _, pid in self.ask(NUMBERS)}
+        has_said = bool(known.intersection(pids))
+        return {
+            int(str(handoff_id)): Held(int(str(leads)), owner, frozenset(pids))
+            for handoff_id, leads, owner, pid in rows
+            if pid in pids or (pids and pid is None and not has_said)
+        }
+
+    def own(self, held: Mapping[int, Held]) -> dict[int, int]:
+        """Those whose owner has not turned out to be somebody else since: id -> leads."""
+        numbers = dict(self.ask(NUMBERS))
+        return {
+            handoff_id: each.leads for handoff_id, each in held.items() if numbers.get(each.owner) in (None, *each.pids)
+        }
+
+    def let_pass(self, pool_id: int, seconds: int) -> None:
+        """Nothing more comes of a pool's unknown calls, and so much time passes."""
+        self.ask(AGE_CALLS, seconds, pool_id)
+        self.ask(AGE_HEARD, seconds // HEARD, pool_id)
 
     def launch(self, name: str, kind: str) -> int:
         """Writes and launches a campaign through the product, as a person does, who tries again when told to."""
@@ -120,6 +167,7 @@ class World:
             organisation_id = self.tenant.organisation_id
             segment_id = segments.create(self.runtime, organisation_id, title, condition) if condition else None
             draft = Draft(title, character.sender_id, segment_id, letter.SUBJECT, letter.HTML, letter.TEXT)
+            draft = replace(draft, unknown_policy="resend" if character.told else "hold")
             return edit_campaign.create(self.runtime, organisation_id, self.tenant.user_id, draft)
 
         campaign_id = character.campaigns[kind] = patiently(create, Unavailable)
@@ -211,16 +259,18 @@ def world(house: Server, leads: int, names: Sequence[str], pace: Pace) -> Iterat
         built = World(house, runtime, tenant, pace, processes, {})
         for name in names:
             built.characters[name] = stack.enter_context(_character(built, name))
+        began = time.monotonic()
         processes.start()
         stack.callback(processes.stop)
         _await_processes(built)
+        built.started_in = time.monotonic() - began
         yield built
 
 
 @contextmanager
 def _character(built: World, name: str) -> Iterator[Character]:
     log = built.house.folder / f"accepted-{name}.log"
-    keyed, told = name == "keys", name == "no_keys_webhooks"
+    keyed, told = name == "keys", name == TOLD
     secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode() if told else None
     options = ["--log", str(log), "--batch", str(built.pace.batch), *(["--idempotent"] if keyed else [])]
     options += ["--webhook-secret", secret, "--webhook-repeat", str(TOLD_TWICE)] if secret else []

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from app.config import Settings
+from app.models import process
 from app.runtime import Runtime
 from bench import __main__ as command
 from bench import faults
 from bench.fault_counts import Verdict, count, judge, read_log
-from bench.fault_schedule import KINDS, plan
-from bench.harness import Answer
+from bench.fault_play import Happening, Play
+from bench.fault_recovery import STARTS_IN, broken, covered
+from bench.fault_schedule import KINDS, Fault, plan
+from bench.fault_world import World as Stage
+from bench.harness import Answer, Server
 from tests import world
+from tests.peers import Peer
+from tests.sending_world import hand_over, launched
 
 SENT, REFUSED, UNKNOWN = {"sent": 1}, {"refused": 1}, {"unknown": 1}
 FAULTS = ("lost", "doubled", "unknown", "unknown_accepted", "miscounted", "strangers")
@@ -188,8 +196,8 @@ def test_in_a_run_of_seconds_nobody_is_put_off_for_minutes() -> None:
 def test_a_promise_that_broke_ends_the_command_with_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for broken, code in (((), 0), (("keys: 1 lost, at most 0",), 1)):
-        monkeypatch.setattr(faults, "run", lambda args, broken=broken: Answer({}, {"lost": 1}, {}, {}, broken))
+    for promises, code in (((), 0), (("keys: 1 lost, at most 0",), 1)):
+        monkeypatch.setattr(faults, "run", lambda args, found=promises: Answer({}, {"lost": 1}, {}, {}, found))
         assert command.main(["faults"]) == code
     assert "BROKEN: keys: 1 lost, at most 0" in capsys.readouterr().out
 
@@ -207,3 +215,77 @@ def test_whatever_fails_nobody_is_lost_or_mailed_twice(capsys: pytest.CaptureFix
     assert ours["audience_keys"] == 1500 + 1500 // 5 + 1500 // 60
     assert ours["skipped_faults"] == 0
     assert ours["faults"] == len(plan(int(SEED), 0.45, 5, faults.LEASE, faults.CHARACTERS))
+
+
+def test_time_that_several_faults_cover_is_excused_once() -> None:
+    assert covered((10.0, 20.0), []) == 0
+    assert covered((10.0, 20.0), [(0.0, 12.0), (11.0, 13.0), (12.5, 12.6), (19.0, 40.0), (30.0, 31.0)]) == 4.0
+    assert covered((10.0, 20.0), [(0.0, 40.0)]) == 10.0
+
+
+@pytest.fixture
+def stage(settings: Settings, tmp_path: Path) -> Iterator[Stage]:
+    """A stage without processes, on a real database."""
+    server = Server(settings.database_url, settings.redis_url, "apache", tmp_path, {}, None)  # type: ignore[arg-type]
+    with closing(Runtime(settings)) as runtime:
+        yield Stage(server, runtime, None, None, None, {})  # type: ignore[arg-type]
+
+
+def fault(kind: str) -> Fault:
+    return Fault(0.0, kind, 0.0, 0, "keys", True, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("took", "beside", "gaps", "kept"),
+    [
+        (23.9, [], [], True),
+        (24.5, [], [], False),
+        (24.5, [("kill_web", 105.0)], [], False),
+        (24.5, [("kill_clock", 105.0)], [], True),
+        (24.5, [("kill_clock", 200.0)], [], False),
+        (40.0, [("kill_clock", 105.0)], [], False),
+        (26.5, [], [(110.0, 113.0)], True),
+    ],
+)
+def test_a_kill_that_is_accounted_for_too_late_breaks_a_promise_unless_something_else_stood_in_its_way(
+    stage: Stage, took: float, beside: list[tuple[str, float]], gaps: list[tuple[float, float]], kept: bool
+) -> None:
+    play = Play(stage, gaps=gaps)
+    play.happened = [Happening(fault("kill_worker"), 100.0, 100.0, settled=100.0 + took)]
+    play.happened += [Happening(fault(kind), at, at) for kind, at in beside]
+    assert (broken(play, 9.0) == []) == kept
+
+
+def test_a_machine_that_starts_processes_slowly_has_longer(stage: Stage) -> None:
+    play = Play(stage)
+    play.happened = [Happening(fault("kill_worker"), 100.0, 100.0, settled=130.0)]
+    assert broken(play, 9.0) == ["kill_worker known: 30.0 s, at most 24.0 s, and 0.0 s for what else happened"]
+    stage.started_in = 2 * STARTS_IN
+    assert broken(play, 9.0) == []
+
+
+def test_what_was_in_flight_at_a_kill_and_never_had_an_outcome_breaks_a_promise(stage: Stage) -> None:
+    play = Play(stage)
+    play.happened = [Happening(fault("kill_worker"), 100.0, 100.0, standing={7})]
+    assert broken(play, 9.0) == ["1 calls in flight at a kill are not accounted for at all"]
+
+
+def test_what_may_be_unknown_is_what_the_worker_that_was_hit_had_and_nobody_else(
+    stage: Stage, settings: Settings, peer: Peer
+) -> None:
+    """Two workers that have not said their numbers yet, and one that has."""
+    first, second, known = (Runtime(replace(settings, range_size=10)) for _ in range(3))
+    launched(first, peer, leads=30)
+    for worker in (first, second, known):
+        hand_over(worker)
+    with known.db.begin() as conn:
+        process.beat(conn, known.id, "worker", "here", 33)
+    assert stage.held_by([]) == {}  # a clock, or a web process
+    assert [each.owner for each in stage.held_by([33]).values()] == [known.id]
+    held = stage.held_by([11])
+    assert {each.owner for each in held.values()} == {first.id, second.id}
+    with second.db.begin() as conn:
+        process.beat(conn, second.id, "worker", "here", 22)  # it lives, and was not hit
+    assert list(stage.own(held).values()) == [10]
+    for worker in (first, second, known):
+        worker.close()
