@@ -238,6 +238,29 @@ def test_who_unsubscribed_gets_what_they_asked_for_and_a_bad_address_gets_nothin
     assert read(runtime, built, bad).events[0].reason == "suppressed"
 
 
+def test_a_page_of_which_some_are_gone_gives_each_its_own_and_leaves_the_others_out(
+    runtime: Runtime, peer: Peer
+) -> None:
+    built = build(runtime, peer)
+    ask(runtime, built, *(own(f"lead{n}") for n in range(60)))
+    range_messages.cut_due(runtime)
+    lease = send_range.claim(runtime)
+    assert lease is not None
+    gone = {lease.lead_ids[place] for place in (0, 7, 8, 59)}
+    with runtime.db.begin() as conn:
+        conn.execute(text("DELETE FROM message WHERE id = ANY(:ids)"), {"ids": list(gone)})
+    leads = send_range.load(runtime, lease).leads
+    assert [lead.id for lead in leads] == lease.lead_ids
+    assert {lead.id for lead in leads if lead.skip == "erased"} == gone
+    there = dict(stored_addresses(runtime))
+    assert {lead.id: lead.email for lead in leads if lead.skip is None} == there
+
+
+def stored_addresses(runtime: Runtime) -> list[tuple[int, str]]:
+    with runtime.db.begin() as conn:
+        return [tuple(row) for row in conn.execute(text("SELECT id, email FROM message"))]
+
+
 def test_messages_go_before_a_campaign_and_a_stream_never_ends(runtime: Runtime, peer: Peer) -> None:
     built = build(runtime, peer, leads=500)
     launch.launch(runtime, built.organisation_id, built.campaign_id)

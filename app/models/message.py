@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import repeat
-from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -32,7 +31,6 @@ RANGE: Final = 5_000  # messages in a range
 OWN_RANGE: Final = 500  # of those that bring their own content: 2 MB each at the most
 FEW: Final = 16  # messages that are taken by one statement: COPY takes six trips more than it, and less for each
 BLOCK: Final = 128  # messages that the server is given at a time: it stores them while the next ones are written
-_ID: Final = itemgetter(0)
 NULL: Final = "\\N"  # as COPY reads it
 _SKIPS: Final = {"-": None, "s": "suppressed"}
 
@@ -248,9 +246,13 @@ def load_page(conn: Connection, sending: Sending, message_ids: Sequence[int]) ->
         "last": max(message_ids),
         "message_ids": array(message_ids),
     }
-    rows = _unpack(*fetch(conn, SQL.load_page, values, prepare=False)[0])
+    columns = fetch(conn, SQL.load_page, values, prepare=False)[0]
+    there = sorted(message_ids)
+    if len(columns[-1] or "") != len(there):  # hardly ever; nothing of it is dropped until this transaction ends
+        there = [message_id for (message_id,) in fetch(conn, SQL.find_there, values, prepare=False)]
+    rows = _unpack(there, *columns)
     is_tracked = sending.track_opens != "off" or sending.track_clicks != "off"
-    if not is_tracked and list(map(_ID, rows)) == list(message_ids):  # nearly always: all are there, in their order
+    if not is_tracked and there == list(message_ids):  # nearly always: all are there, in their order
         return rows
     found = {row.id: row for row in rows}
     if is_tracked:
@@ -260,14 +262,14 @@ def load_page(conn: Connection, sending: Sending, message_ids: Sequence[int]) ->
 
 
 def _unpack(
-    ids: str | None, emails: str | None, domain_ids: str | None, data: str | None, skips: str | None
+    ids: Sequence[int], emails: str | None, domain_ids: str | None, data: str | None, skips: str | None
 ) -> list[PageLead]:
-    """A page came as five values, not as a row for each message: in a third of the time."""
-    if ids is None or emails is None or domain_ids is None or data is None or skips is None:
+    """A page came as four values, not as a row for each message: in a third of the time."""
+    if emails is None or domain_ids is None or data is None or skips is None:
         return []
-    numbers, many = orjson.loads(ids), len(skips)
+    many = len(skips)
     reasons, nothing, tracked = map(_SKIPS.__getitem__, skips), repeat(None, many), repeat(False, many)
-    columns = numbers, emails.split("\n"), orjson.loads(domain_ids), nothing, orjson.loads(data), reasons, tracked
+    columns = ids, emails.split("\n"), orjson.loads(domain_ids), nothing, orjson.loads(data), reasons, tracked
     return list(map(PageLead._make, zip(*columns, strict=True)))  # nobody gets what was meant for another
 
 

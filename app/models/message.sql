@@ -102,12 +102,11 @@ SELECT coalesce(sum(size), 0)
 -- name: is_ready
 SELECT EXISTS (SELECT FROM outbox WHERE message AND state = 'ready' AND due_at <= now())
 
--- A page is five values: as a row for each message it took three times as long to be read. Planned anew each time, with the
+-- A page is four values: as a row for each message it took three times as long to be read. Planned anew each time, with the
 -- ends of the page as constants: the planner leaves out the chunks of all other days. Who
 -- has unsubscribed still gets what they asked for themselves; an address that is no good, or complained, gets nothing.
 -- name: load_page
-SELECT '[' || string_agg(CAST(page.id AS text), ',') || ']' AS ids,
-       string_agg(page.email, chr(10)) AS emails,
+SELECT string_agg(page.email, chr(10)) AS emails,
        '[' || string_agg(CAST(page.domain_id AS text), ',') || ']' AS domain_ids,
        '[' || string_agg(CAST(page.data AS text), ',') || ']' AS data,
        string_agg(CASE WHEN page.suppressed THEN 's' ELSE '-' END, '') AS skips
@@ -128,6 +127,16 @@ SELECT '[' || string_agg(CAST(page.id AS text), ',') || ']' AS ids,
               AND message.id = ANY(CAST(:message_ids AS bigint[]))
             ORDER BY message.id
        ) AS page
+
+-- Which of a page are there still, in the order of their ids: nearly always all.
+-- name: find_there
+SELECT message.id
+  FROM message
+ WHERE message.organisation_id = :organisation_id
+   AND message.id >= :first
+   AND message.id <= :last
+   AND message.id = ANY(CAST(:message_ids AS bigint[]))
+ ORDER BY message.id
 
 -- name: find
 SELECT message.id, message.email, message.created_at, message.due_at, message.campaign_id, message.metadata,
