@@ -12,13 +12,14 @@ from werkzeug.wrappers import Response
 
 from app.errors import Conflict
 from app.flows import unknowns
+from app.flows.foresee import Fate, foresee
 from app.models import campaign_list, unknown, webhook
 from app.models.campaign_list import Line
 from app.models.unknown import Unknown, UnknownSums
 from app.models.webhook import Lag
 from web.campaign_forms import POLICIES
 from web.context import me, runtime
-from web.formats import number
+from web.formats import duration, number
 from web.paging import LIMIT, after_number, page_of
 
 blueprint = Blueprint("unknowns", __name__)
@@ -28,35 +29,45 @@ NOTHING_LEFT: Final = "Nothing to decide any more: it is known by now, or somebo
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A call of unknown outcome; `due_at` is when the campaign's policy decides on it, None where it does not.
+class Silence:
+    """What silence about a pool's calls means: how late its webhooks come (None: none do), and how long is waited."""
 
+    pool: str
+    lag: Lag | None
+    hold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of unknown outcome, and what silence about its own pool's calls means.
+
+    `fate` is what the campaign's policy does with it, None where it does nothing; `due_at` is when the hold is over.
     `ask_at` is when the provider is asked what became of it, None where it is not.
     """
 
     call: Unknown
-    due_at: datetime | None
+    silence: Silence
+    fate: Fate | None
+    due_at: datetime
     ask_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
-    """What silence about a call means: how late its pool's webhooks come (None: none do), and how long is waited."""
-
-    lag: Lag | None
-    hold: float
-    decides: bool  # the policy does, once the hold is over
-
-
-@dataclass(frozen=True, slots=True)
 class View:
-    """A campaign's calls of unknown outcome as a page shows them."""
+    """A campaign's calls of unknown outcome as a page shows them; `silences` are those of their pools."""
 
     sums: UnknownSums
     policy: str
-    silence: Silence
+    silences: Sequence[Silence]
     calls: Sequence[Call]
-    asks: bool  # the provider can be asked, and is
+    decides: bool  # the policy does, once the hold is over
+    asks: bool  # a provider can be asked, and is
+
+    @property
+    def hold(self) -> str:
+        """How long is waited after a call was made."""
+        holds = sorted({silence.hold for silence in self.silences}) or [webhook.SHORTEST_HOLD]
+        return duration(holds[0]) if len(holds) == 1 else f"{duration(holds[0])} to {duration(holds[-1])}"
 
 
 @blueprint.app_template_global()
@@ -142,27 +153,34 @@ def _send_again(line: Line, call: Unknown | None) -> Response:
 def _view(line: Line, found: Sequence[Unknown]) -> View:
     with runtime().db.begin() as conn:
         sums = unknown.count(conn, line.id)
-        lag = webhook.lag(conn, line.pool_id) if line.pool_id else None
-        hold = webhook.hold(conn, line.pool_id) if line.pool_id else webhook.SHORTEST_HOLD
-    silence = Silence(lag, hold, _decides(line, lag))
-    asks = any(call.look_up_at for call in found) and unknowns.can_ask(runtime(), line.id)
-    calls = [Call(call, _due_at(line, call, silence), call.look_up_at if asks else None) for call in found]
-    return View(sums, POLICIES[line.unknown_policy][0], silence, calls, asks)
+        pools = {each.id: each.name for each in unknown.find_pools(conn, line.id)}
+        pools |= {call.pool_id: call.pool for call in found}  # of one that is known by now, too
+        silences = {
+            each: Silence(name, webhook.lag(conn, each), webhook.hold(conn, each)) for each, name in pools.items()
+        }
+        fates = foresee(conn, line.id, {call.id for call in found})
+    asked = unknowns.find_asked(runtime(), line.id) if any(call.look_up_at for call in found) else set()
+    calls = [
+        Call(
+            call,
+            silences[call.pool_id],
+            fates.get(call.id),
+            call.handed_at + timedelta(seconds=silences[call.pool_id].hold),
+            call.look_up_at if call.pool_id in asked else None,
+        )
+        for call in found
+    ]
+    told = list(silences.values())
+    return View(sums, POLICIES[line.unknown_policy][0], told, calls, _decides(line, told), bool(asked))
 
 
-def _decides(line: Line, lag: Lag | None) -> bool:
+def _decides(line: Line, silences: Sequence[Silence]) -> bool:
     """Whether the policy decides on anything by itself: as unknown.sql's `find_held` has it."""
     if line.state == "cancelled":
         over = line.finished_at is not None and line.read_at - line.finished_at >= timedelta(days=1)
         return line.unknown_policy == "leave" and not over
-    return line.state in DECIDING and (
-        line.unknown_policy == "leave" or (line.unknown_policy == "resend" and bool(lag))
-    )
-
-
-def _due_at(line: Line, call: Unknown, silence: Silence) -> datetime | None:
-    again = line.unknown_policy == "resend" and call.resent  # nobody is sent to a third time
-    return None if call.repeat_at or again or not silence.decides else call.handed_at + timedelta(seconds=silence.hold)
+    heard = any(silence.lag for silence in silences)
+    return line.state in DECIDING and (line.unknown_policy == "leave" or (line.unknown_policy == "resend" and heard))
 
 
 def _call(campaign_id: int) -> Unknown | None:

@@ -81,15 +81,16 @@ def send_failed_again(runtime: Runtime, organisation_id: int, campaign_id: int) 
     return leads
 
 
-def can_ask(runtime: Runtime, campaign_id: int) -> bool:
-    """Whether a provider of a launched campaign's unknown calls can be asked afterwards what became of them."""
+def find_asked(runtime: Runtime, campaign_id: int) -> set[int]:
+    """The pools of a campaign's unknown calls whose providers can be asked afterwards what became of them."""
     with runtime.db.begin() as conn:
-        urls = unknown.pool_urls(conn, campaign_id)
-    for pool_id, url in urls.items():
+        pools = unknown.find_pools(conn, campaign_id)
+    asked = set()
+    for each in pools:
         with suppress(ConfigError):  # a pool's URL was encrypted under another key: nobody asks there
-            if runtime.provider(url, pool_id).capabilities.lookup:
-                return True
-    return False
+            if runtime.provider(each.url, each.id).capabilities.lookup:
+                asked.add(each.id)
+    return asked
 
 
 def apply_policies(runtime: Runtime) -> int:

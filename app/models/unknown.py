@@ -22,6 +22,7 @@ class Unknown:
     """A call of unknown outcome, as a campaign's page lists it. `repeat_at`: Millrace makes it again by itself.
 
     `look_up_at`: the provider is asked about it then, where it can be. `resent`: its leads were sent to again once.
+    `pool`: the one that it went through, whichever its sender has now; `pool_stands` until a person lets it go on.
     """
 
     id: int
@@ -32,8 +33,20 @@ class Unknown:
     look_up_at: datetime | None
     resent: bool
     answer: str | None
+    pool_id: int
+    pool: str
+    pool_stands: bool
     leads: int
     age: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallPool:
+    """A pool that unknown calls went through; its `url` is encrypted."""
+
+    id: int
+    name: str
+    url: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +107,9 @@ def count(conn: Connection, campaign_id: int) -> UnknownSums:
     return UnknownSums(*map(int, conn.execute(SQL.count, {"campaign_id": campaign_id}).one()))
 
 
-def pool_urls(conn: Connection, campaign_id: int) -> dict[int, bytes]:
-    """pool -> its encrypted URL, of the pools that a campaign's unknown calls went through."""
-    return {row.id: row.url for row in conn.execute(SQL.pool_urls, {"campaign_id": campaign_id})}
+def find_pools(conn: Connection, campaign_id: int) -> list[CallPool]:
+    """The pools that a campaign's unknown calls went through, by name."""
+    return [CallPool(*row) for row in conn.execute(SQL.find_pools, {"campaign_id": campaign_id})]
 
 
 def find_undecided(conn: Connection, campaign_id: int, after: int = 0, limit: int = 200) -> list[int]:

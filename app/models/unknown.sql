@@ -1,11 +1,14 @@
 -- name: find
 SELECT handoff.id, handoff.run, handoff.handed_at, handoff.unknown_since, handoff.repeat_at, handoff.look_up_at,
-       outbox.resent, handoff.answer,
+       outbox.resent, handoff.answer, handoff.pool_id, pool.name AS pool,
+       pool.state <> 'active' AND pool.resume_at IS NULL AS pool_stands,
        length(handoff.outcomes) - length(replace(handoff.outcomes, 'u', '')) AS leads,
        extract(epoch FROM now() - handoff.handed_at)::float8 AS age
   FROM handoff
   JOIN outbox
     ON outbox.id = handoff.range_id
+  JOIN pool
+    ON pool.id = handoff.pool_id
  WHERE handoff.campaign_id = :campaign_id
    AND handoff.unknown_since IS NOT NULL
    AND handoff.id > :after
@@ -14,12 +17,15 @@ SELECT handoff.id, handoff.run, handoff.handed_at, handoff.unknown_since, handof
 
 -- name: find_call
 SELECT handoff.id, handoff.run, handoff.handed_at, handoff.unknown_since, handoff.repeat_at, handoff.look_up_at,
-       outbox.resent, handoff.answer,
+       outbox.resent, handoff.answer, handoff.pool_id, pool.name AS pool,
+       pool.state <> 'active' AND pool.resume_at IS NULL AS pool_stands,
        coalesce(length(handoff.outcomes) - length(replace(handoff.outcomes, 'u', '')), 0) AS leads,
        extract(epoch FROM now() - handoff.handed_at)::float8 AS age
   FROM handoff
   JOIN outbox
     ON outbox.id = handoff.range_id
+  JOIN pool
+    ON pool.id = handoff.pool_id
  WHERE handoff.campaign_id = :campaign_id
    AND handoff.id = :id
 
@@ -34,10 +40,11 @@ SELECT count(*) AS calls,
  WHERE campaign_id = :campaign_id
    AND unknown_since IS NOT NULL
 
--- name: pool_urls
-SELECT id, url
+-- name: find_pools
+SELECT id, name, url
   FROM pool
  WHERE id IN (SELECT pool_id FROM handoff WHERE campaign_id = :campaign_id AND unknown_since IS NOT NULL)
+ ORDER BY name, id
 
 -- name: find_undecided
 SELECT id

@@ -10,7 +10,7 @@ from app.models import unknown
 from app.runtime import Runtime
 from tests.browser.conftest import DESKTOP, PHONE, shot
 from tests.peers import running_sink
-from tests.sending_world import later, sums
+from tests.sending_world import heard_since, later, query, sums
 from tests.web.campaign_world import add_draft
 from tests.web.conftest import People
 from tests.web.test_unknowns import make, webhooks_arrive
@@ -24,6 +24,8 @@ def unknown_campaign(runtime: Runtime, people: People) -> int:
         campaign_id = make(runtime, people, peer, name="Autumn at the mill", unknown_policy="resend")
     webhooks_arrive(runtime)
     later(runtime, 300)
+    [(pool_id,)] = query(runtime, "SELECT id FROM pool")
+    heard_since(runtime, int(str(pool_id)), 3600)
     with runtime.db.begin() as conn:
         conn.execute(
             text(
@@ -35,6 +37,24 @@ def unknown_campaign(runtime: Runtime, people: People) -> int:
                 "        ELSE answer END,"
                 "        CASE WHEN n = 1 THEN '\\x00'::bytea END, CASE WHEN n = 1 THEN now() END"
                 "   FROM (SELECT * FROM handoff ORDER BY id LIMIT 1) AS first CROSS JOIN generate_series(1, 5) AS n"
+            )
+        )
+        conn.execute(  # some went through another pool, of which no webhooks come; some long ago
+            text(
+                "INSERT INTO pool (organisation_id, name, provider, url, shown_url, batch)"
+                " SELECT organisation_id, 'Spare at the other provider', provider, url, shown_url, batch FROM pool"
+            )
+        )
+        conn.execute(
+            text(
+                "UPDATE handoff SET pool_id = (SELECT max(id) FROM pool)"
+                " WHERE id IN (SELECT id FROM handoff WHERE repeat_at IS NULL ORDER BY id LIMIT 2 OFFSET 1)"
+            )
+        )
+        conn.execute(
+            text(
+                "UPDATE handoff SET handed_at = handed_at - interval '20 minutes'"
+                " WHERE id IN (SELECT id FROM handoff WHERE repeat_at IS NULL ORDER BY id LIMIT 2 OFFSET 2)"
             )
         )
         conn.execute(

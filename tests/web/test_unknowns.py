@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask import Flask
@@ -18,7 +18,7 @@ from app.models.unknown import Unknown
 from app.models.webhook import Arrivals
 from app.runtime import Runtime
 from tests.peers import Peer, running_sink
-from tests.sending_world import later, letters_of, sums
+from tests.sending_world import heard_since, later, letters_of, query, sums
 from tests.web.campaign_world import add_draft, add_leads, add_sender, send_all
 from tests.web.conftest import People, Visit, _logged_in
 from tests.web.test_campaigns import words
@@ -145,6 +145,79 @@ def test_a_call_that_was_sent_again_once_is_not_said_to_be_again(
     said = section(ann.get(f"/campaigns/{campaign_id}").text)
     assert "The policy sends it again" not in said
     assert said.count("Sent again once already: the policy does not do so twice.") == 2
+
+
+AGAIN = "The policy sends it again at "
+KEEP_COMING = "if the webhooks of “Marketing” keep coming"
+GAP = "It waits for you: the webhooks of “Marketing” did not come all the while, so one about it may have been lost."
+UNREAD = "It waits for newer webhooks of “Marketing”, or for you"
+NEVER = "It waits for you: no webhooks of “Marketing” arrive, so silence means nothing."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "came", "said", "resent"),
+    [
+        (30, "all the while", [AGAIN, KEEP_COMING], 0),
+        (30, "not yet", [NEVER], 0),
+        (300, "all the while", [AGAIN, KEEP_COMING], 0),
+        (300, "with a gap", [GAP], 0),
+        (1000, "all the while", ["The policy sends it again within minutes"], 8),
+        (1000, "with a gap", [GAP], 0),
+        (1000, "unread", [UNREAD], 0),
+        (1000, "not yet", [NEVER], 0),
+    ],
+)
+def test_what_is_said_of_a_call_is_what_its_policy_does(
+    runtime: Runtime, people: People, peer: Peer, ann: Visit, seconds: int, came: str, said: list[str], resent: int
+) -> None:
+    campaign_id = make(runtime, people, peer, unknown_policy="resend")
+    later(runtime, seconds)
+    [(pool_id,)] = query(runtime, "SELECT id FROM pool")
+    if came != "not yet":
+        webhooks_arrive(runtime)
+    if came in ("all the while", "unread"):
+        heard_since(runtime, int(str(pool_id)), 3600)
+    if came == "unread":
+        with runtime.db.begin() as conn:
+            conn.execute(text("INSERT INTO webhook (pool_id, delivery, body) SELECT id, 'x', '{}' FROM pool"))
+    found = section(ann.get(f"/campaigns/{campaign_id}").text)
+    assert all(found.count(each) == 2 for each in said)
+    assert unknowns.apply_policies(runtime) == resent
+
+
+def test_each_call_is_told_of_by_the_pool_that_it_went_through(
+    runtime: Runtime, people: People, peer: Peer, ann: Visit
+) -> None:
+    """As after a failover: the second pool's webhooks take hours, the first one's do not come."""
+    campaign_id = make(runtime, people, peer, unknown_policy="resend")
+    first, second = (each.id for each in calls_of(runtime, campaign_id))
+    with runtime.db.begin() as conn:
+        spare = conn.execute(
+            text(
+                "INSERT INTO pool (organisation_id, name, provider, url, shown_url, batch)"
+                " SELECT organisation_id, 'Spare', provider, url, shown_url, batch FROM pool RETURNING id"
+            )
+        ).scalar_one()
+        conn.execute(text("UPDATE handoff SET pool_id = :spare WHERE id = :id"), {"spare": spare, "id": second})
+        lags = [0] * 12 + [1000]  # within 4,096 seconds
+        conn.execute(
+            text("INSERT INTO pool_webhook (pool_id, seen_at, handed_at, lags) VALUES (:p, now(), now(), :lags)"),
+            {"p": spare, "lags": lags},
+        )
+    page = ann.get(f"/campaigns/{campaign_id}").text
+    said = section(page)
+    assert "None arrive from “Marketing”, so only a person can decide." in said
+    assert "Nearly all from “Spare” come within 68 min of their call. Silence means something after 2 h 17 min." in said
+    assert "Each call is sent again, once, 15 min to 2 h 17 min after it was made" in said
+    own = page.split(f'id="send-again-{first}"')
+    assert NEVER in words(own[0]) and "through “Marketing”" in words(own[0])
+    assert "if the webhooks of “Spare” keep coming" in words(own[1]) and "through “Spare”" in words(own[1])
+    due = calls_of(runtime, campaign_id)[1].handed_at + timedelta(seconds=8192)
+    assert due.strftime("%Y-%m-%dT%H:%M:%SZ") in own[1]
+    questions = [
+        words(ann.get(f"/campaigns/{campaign_id}/unknowns/send-again?call={call}").text) for call in (first, second)
+    ]
+    assert ["Spare" in each for each in questions] == ["Marketing" not in each for each in questions] == [False, True]
 
 
 @pytest.mark.parametrize(("policy", "hours", "acts"), [("leave", 1, True), ("leave", 25, False), ("resend", 1, False)])
