@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import text
 
 from app.flows import look_up, repeat, send_range
 from app.runtime import Runtime
@@ -69,6 +70,18 @@ def test_a_provider_that_is_down_is_asked_again_later(runtime: Runtime, peer: Pe
     wait(runtime)
     assert look_up.look_up_due(runtime) == 50
     assert sums(runtime, built.campaign_id) == {"sent": 50}
+
+
+def test_a_call_that_cannot_be_asked_about_keeps_no_other_waiting(runtime: Runtime, peer: Peer) -> None:
+    peer.behave(unsure=1.0)
+    broken, built = (launched(runtime, peer, leads=50, more="?lookup=1") for _ in range(2))
+    send_range.drain(runtime)
+    with runtime.db.begin() as conn:  # as where it was encrypted under another key
+        conn.execute(text("UPDATE pool SET url = 'nobody reads this' WHERE id = :id"), {"id": broken.pool_id})
+    wait(runtime)
+    assert look_up.look_up_due(runtime) == 50
+    assert sums(runtime, built.campaign_id) == {"sent": 50}
+    assert sums(runtime, broken.campaign_id) == {"unknown": 50}
 
 
 def test_while_a_call_is_made_again_under_its_key_nobody_asks_about_it(runtime: Runtime, peer: Peer) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from app.errors import ProviderError
 from app.flows import finish, resolve
+from app.flows.one_by_one import do_each
 from app.flows.resolve import Evidence
 from app.models import handoff
 from app.models.handoff import Question
@@ -29,7 +30,7 @@ def look_up_due(runtime: Runtime) -> int:
             question = handoff.claim_look_up(conn, runtime.settings.lease)
         if question is None:
             break
-        known += _ask(runtime, question)
+        known += do_each([question], lambda each: _ask(runtime, each), "asking about hand-off")
     return known
 
 
