@@ -16,6 +16,7 @@ from tests.mutations.pools_and_sums import POOLS_AND_SUMS
 from tests.mutations.reputation import REPUTATION
 from tests.mutations.resolving import RESOLVING
 from tests.mutations.schedules import SCHEDULES
+from tests.mutations.sessions import SESSIONS
 from tests.mutations.shared_lines import SHARED_LINES
 from tests.mutations.tracking import TRACKING
 from tests.mutations.variants import VARIANTS
@@ -39,6 +40,7 @@ MUTATIONS: Final = (
     *VARIANTS,
     *SCHEDULES,
     *SHARED_LINES,
+    *SESSIONS,
     *API,
     *MESSAGES,
 )
