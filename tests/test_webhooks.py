@@ -578,3 +578,18 @@ def test_what_the_provider_dropped_after_all_is_refused(runtime: Runtime, web: s
     assert kinds(runtime) == {"refused": 60}
     with runtime.db.begin() as conn:
         assert conn.execute(text("SELECT sum(sent), sum(refused), sum(unknown) FROM outbox")).one() == (0, 60, 0)
+
+
+def test_that_what_was_refused_was_delivered_all_the_same_is_told(house: House) -> None:
+    with house.runtime.db.begin() as conn:
+        conn.execute(text("UPDATE handoff SET outcomes = 'rsr'"))
+    house.tell(house.event("delivered", 1), house.event("bounced", 2, bounce="hard"))
+    assert house.rows("SELECT kind FROM alert") == []
+    delivered = house.event("delivered", 0)
+    house.tell(delivered, house.event("delivered", 2))
+    told = "The provider refused 2 emails, and delivered them all the same: lead {}, lead {}."
+    said = [("refused_delivered", told.format(house.lead_ids[0], house.lead_ids[2]), 1)]
+    assert house.rows("SELECT kind, message, times FROM alert") == said
+    house.tell(delivered)  # a repeat is nothing new
+    assert house.rows("SELECT kind, message, times FROM alert") == said
+    assert house.rows("SELECT outcomes FROM handoff") == [("rsr",)]

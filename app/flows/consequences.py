@@ -14,9 +14,11 @@ from typing import Final
 from sqlalchemy import Connection
 
 from app.mail import Bounce, Kind
+from app.message_ids import is_message, to_public
 from app.models import addressee, alert, bounce, outbox, webhook
 from app.models import suppression as suppressions
 from app.models.bounce import Delivery, Soft
+from app.models.handoff import LETTERS
 from app.models.suppression import Entry
 from app.models.webhook import Hit
 
@@ -63,6 +65,7 @@ def draw(conn: Connection, hits: Sequence[Hit]) -> None:
     _suppress(conn, organisation_id, by_word)
     _judge(conn, organisation_id, counted, heals)
     _tell(conn, told)
+    _tell_refused(conn, [hit for hit in heals if hit.match.letter == LETTERS[Kind.REFUSED]])
 
 
 def _leave_mended(conn: Connection, organisation_id: int, by_word: dict[str, list[Hit]]) -> None:
@@ -130,6 +133,17 @@ def _tell(conn: Connection, told: Sequence[Hit]) -> None:
             message += f" A receiver says: {webhook.clean(reason)[:200]}"
         alert.raise_alert(conn, alert.Kind.BLOCKED, each.campaign_id, message)
         bounce.note_told(conn, each.campaign_id)
+
+
+def _tell_refused(conn: Connection, delivered: Sequence[Hit]) -> None:
+    """The provider had said no, or that it dropped them, and delivered them all the same: one alert a campaign."""
+    by_campaign: defaultdict[int, list[int]] = defaultdict(list)
+    for hit in delivered:
+        by_campaign[hit.match.sending.campaign_id].append(hit.told.lead_id)
+    for campaign_id, ids in sorted(by_campaign.items()):
+        some = ", ".join(to_public(each) if is_message(each) else f"lead {each}" for each in ids[:5])
+        said = f"The provider refused {len(ids):,} emails, and delivered them all the same: {some}"
+        alert.raise_alert(conn, alert.Kind.REFUSED_DELIVERED, campaign_id, f"{said}{' …' if len(ids) > 5 else ''}.")
 
 
 def time_of(hit: Hit) -> datetime:

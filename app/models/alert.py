@@ -28,6 +28,7 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
     SUMS_DIFFER = "sums_differ"
     DOUBLED = "doubled"
+    REFUSED_DELIVERED = "refused_delivered"
     GAVE_UP = "gave_up"
     WEBHOOK_REFUSED = "webhook_refused"
     MAILBOX_FAILED = "mailbox_failed"
@@ -95,6 +96,13 @@ MEANINGS: Final[Mapping[Kind, Meaning]] = {
         "bad",
         "campaign",
         "It cannot be taken back. The message says who and how it came about.",
+        lasting=False,
+    ),
+    Kind.REFUSED_DELIVERED: Meaning(
+        "Emails that were refused were delivered",
+        "warn",
+        "campaign",
+        "They count as refused all the same. Ask the provider why it said no; who is mailed again has it twice.",
         lasting=False,
     ),
     Kind.GAVE_UP: Meaning(

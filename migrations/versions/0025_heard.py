@@ -23,3 +23,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP TABLE pool_heard")
+    op.execute("DELETE FROM alert WHERE kind = 'refused_delivered'")  # the version before has no word for it

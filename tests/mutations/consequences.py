@@ -11,6 +11,13 @@ BOUNCE, SUPPRESSION = "app/models/bounce.sql", "app/models/suppression.sql"
 
 CONSEQUENCES: Final = (
     Mutation(
+        "delivered_untold",
+        "That a provider delivered what it had refused is told of",
+        "app/flows/consequences.py",
+        (("if hit.match.letter == LETTERS[Kind.REFUSED]", "if hit.match.letter == LETTERS[Kind.FAILED]"),),
+        ("tests/test_webhooks.py::test_that_what_was_refused_was_delivered_all_the_same_is_told",),
+    ),
+    Mutation(
         "first_reason_stays",
         "A suppression has the gravest reason, whichever came first",
         SUPPRESSION,
