@@ -80,8 +80,8 @@ def _close(runtime: Runtime, campaign_id: int, ranges: int) -> int:
         with runtime.db.begin() as conn:
             done, leads = outbox.cancel_open(conn, campaign_id, ranges)
             if not done:
-                campaign.close_cancelled(conn, campaign_id)
                 campaign.lock_state(conn, campaign_id)  # whoever puts leads off at this moment has it: wait, then look
+                campaign.close_cancelled(conn, campaign_id)
                 _clear(conn, campaign_id)
         closed += leads
         if not done:
