@@ -9,7 +9,7 @@ from time import process_time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -249,7 +249,9 @@ def test_the_next_time_of_a_rule_that_began_years_ago_is_found_from_near_it() ->
 
 
 RULES = st.one_of(
-    st.builds("FREQ=DAILY;INTERVAL={}{}".format, st.integers(1, 40), st.sampled_from(["", ";BYDAY=MO,SA"])),
+    st.builds(
+        "FREQ=DAILY;INTERVAL={}{}".format, st.sampled_from([1, 2, 3, 10, 40]), st.sampled_from(["", ";BYDAY=MO,SA"])
+    ),
     st.builds(
         "FREQ=WEEKLY;INTERVAL={}{}{}".format,
         st.integers(1, 9),
@@ -269,6 +271,7 @@ RULES = st.one_of(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     RULES,
     st.sampled_from(["", ";BYHOUR=0,10,23", ";BYMINUTE=0,30"]),
