@@ -235,6 +235,8 @@ def test_days_at_the_ends_of_the_calendar_are_refused_by_name(
         conn.execute(text("UPDATE campaign SET state = 'sending'"))
     for move in ({"begins": east}, {"begins": day, "own": True}, {"begins": later, "deliver_by": west}):
         assert faults(shop.post(f"{path}/move", move))
+    by_own_clocks = {"begins": later.removesuffix("Z").split("+")[0], "own": True}  # it was not cut by zones
+    assert faults(shop.post(f"{path}/move", by_own_clocks)).keys() == {"/own"}
     assert ok(shop.get(path))["state"] == "sending"
 
 
