@@ -16,8 +16,8 @@ something: when all has come to its end it is let be as if hours had passed (`re
 may be mailed twice by that.
 
 `KIND_next_…` are seconds from the fault (its end, for one that lasts) until an email that was handed over after it was
-settled as sent; `KIND_known_…` until every call that was in flight at the fault had an outcome, if only `unknown`. Two
-of them are promises: see bench/fault_recovery.py.
+settled as sent; `KIND_known_…` until every call that was in flight at the fault had an outcome, if only `unknown`. What
+of it is a promise: see bench/fault_recovery.py.
 """
 
 from __future__ import annotations
@@ -197,7 +197,6 @@ def _answer(
         "latency": pace.latency,
     }
     aims = {"kill_worker_known_worst_seconds": LEASE + WITHIN, "drain_worst_seconds": GRACE}
-    aims |= {f"{kind}_valkey_next_worst_seconds": WITHIN for kind in ("restart", "flush")}
     return Answer(
         settings,
         ours,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from app.config import Settings
 from app.models import process
@@ -268,6 +269,29 @@ def test_what_was_in_flight_at_a_kill_and_never_had_an_outcome_breaks_a_promise(
     play = Play(stage)
     play.happened = [Happening(fault("kill_worker"), 100.0, 100.0, standing={7})]
     assert broken(play, 9.0) == ["1 calls in flight at a kill are not accounted for at all"]
+
+
+@pytest.mark.parametrize(
+    ("due", "handed", "kept"),
+    [
+        (-50.0, 14.0, True),
+        (-50.0, 16.0, False),
+        (10.0, 24.0, True),
+        (10.0, 26.0, False),
+        (60.0, 61.0, True),  # nothing was due: nothing can be said
+    ],
+)
+def test_a_redis_that_is_back_and_keeps_what_is_due_waiting_breaks_a_promise(
+    stage: Stage, peer: Peer, due: float, handed: float, kept: bool
+) -> None:
+    launched(stage.runtime, peer, leads=10)
+    hand_over(stage.runtime)
+    with stage.runtime.db.begin() as conn:
+        conn.execute(text("UPDATE outbox SET due_at = to_timestamp(:at)"), {"at": 1000.0 + due})
+        conn.execute(text("UPDATE handoff SET handed_at = to_timestamp(:at)"), {"at": 1000.0 + handed})
+    play = Play(stage)
+    play.happened = [Happening(fault("restart_valkey"), 990.0, 1000.0)]
+    assert (broken(play, 9.0) == []) == kept
 
 
 def test_what_may_be_unknown_is_what_the_worker_that_was_hit_had_and_nobody_else(
