@@ -261,11 +261,12 @@ def test_alerts_of_a_cancelled_campaign_clear_but_for_what_is_unknown(runtime: R
             alert.raise_alert(conn, kind, built.campaign_id, "On purpose.")
     steer.cancel(runtime, built.organisation_id, built.campaign_id)
     steer.close_cancelled(runtime)
-    assert [kind for kind, _ in query(runtime, STANDING)] == ["blocked", "doubled", "gave_up", "unknown"]
+    lasting = ["blocked", "doubled", "gave_up", "refused_delivered"]
+    assert [kind for kind, _ in query(runtime, STANDING)] == [*lasting, "unknown"]
     with runtime.db.begin() as conn:
         calls = conn.execute(text("SELECT id, lead_ids FROM handoff")).all()
         use_evidence(conn, built.pool_id, [Evidence(id, lead, Kind.SENT) for id, leads in calls for lead in leads])
-    assert [kind for kind, _ in query(runtime, STANDING)] == ["blocked", "doubled", "gave_up"]
+    assert [kind for kind, _ in query(runtime, STANDING)] == lasting
 
 
 # -- What a turn costs -------------------------------------------------------------------------------------------------

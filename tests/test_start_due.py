@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from app.flows import launch, steer
-from app.models import alert
+from app.models import alert, campaign
 from app.models.alert import Alert, Kind
 from app.runtime import Runtime
 from tests.peers import Peer
@@ -47,6 +47,18 @@ def test_whoever_launched_it_is_told_when_it_fails_to_start_again_and_again(runt
     assert launch.start_due(runtime) == 1
     assert standing(runtime, built) == []
     assert state(runtime, built.campaign_id) == "sending"
+
+
+def test_those_that_cannot_start_keep_no_other_waiting(runtime: Runtime, peer: Peer) -> None:
+    stuck = overdue(runtime, peer, 90)
+    launch.start_due(runtime)
+    built = build(runtime, peer, 10)
+    with runtime.db.begin() as conn:
+        scheduled = "UPDATE campaign SET state = 'scheduled', start_at = now() - interval '1 second' WHERE id = :id"
+        conn.execute(text(scheduled), {"id": built.campaign_id})
+        ours, theirs = ((each.organisation_id, each.campaign_id) for each in (built, stuck))
+        assert campaign.due_to_start(conn) == [ours, theirs]
+        assert campaign.due_to_start(conn, most=1) == [ours]
 
 
 def test_a_start_that_fails_for_some_seconds_is_told_to_nobody(runtime: Runtime, peer: Peer) -> None:

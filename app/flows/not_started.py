@@ -14,9 +14,8 @@ from app.models.alert import Kind
 from app.models.schedule import Standing
 from app.runtime import Runtime
 
-LONG: Final = timedelta(
-    minutes=1
-)  # it is tried every second: what fails once, in two that wait for each other, is none
+# It is tried every second: what fails once, as of two that wait for each other, is nobody's business.
+LONG: Final = timedelta(minutes=1)
 
 
 def tell(runtime: Runtime, campaign_id: int, error: Exception) -> None:

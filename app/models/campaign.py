@@ -263,9 +263,9 @@ def load_compiled(conn: Connection, campaign_id: int, variant: int) -> dict[str,
     return compiled
 
 
-def due_to_start(conn: Connection) -> Sequence[tuple[int, int]]:
-    """(organisation, campaign) of scheduled campaigns whose time has come."""
-    return [(row.organisation_id, row.id) for row in conn.execute(SQL.due_to_start)]
+def due_to_start(conn: Connection, most: int = 100) -> Sequence[tuple[int, int]]:
+    """(organisation, campaign) of scheduled campaigns whose time has come, `most` of them; who has failed to, last."""
+    return [(row.organisation_id, row.id) for row in conn.execute(SQL.due_to_start, {"most": most})]
 
 
 def handed_over(conn: Connection) -> list[int]:

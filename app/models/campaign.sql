@@ -141,13 +141,21 @@ SELECT compiled
  WHERE campaign_id = :campaign_id
    AND variant = :variant
 
+-- Those that failed to start for a while come last: however many they are, they keep no other waiting.
 -- name: due_to_start
 SELECT organisation_id, id
   FROM campaign
  WHERE state = 'scheduled'
    AND start_at <= now()
- ORDER BY start_at
- LIMIT 100
+ ORDER BY EXISTS (
+              SELECT
+                FROM alert
+               WHERE alert.kind = 'not_started'
+                 AND alert.subject = campaign.id
+                 AND alert.cleared_at IS NULL
+          ),
+          start_at
+ LIMIT :most
 
 -- name: freeze
 UPDATE campaign
