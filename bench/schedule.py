@@ -6,13 +6,12 @@ find_seconds is the middle of nine: how much is due; cut_seconds is all of `rang
 it. Then two processes claim the ranges and load each page's addresses and data, as idle workers do before they compose:
 fetched_rows_per_s is rows by the time from the first claim to the last page. The rival, `job_table`, is a table with a
 row and a state for each, and an index over state and time: what is due is counted, set to "queued" 5,000 at a commit,
-and taken 1,000 at a time with SKIP LOCKED. The server has a quarter of the machine's memory for its pages, for both.
+and taken 1,000 at a time with SKIP LOCKED.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
@@ -87,7 +86,7 @@ def run(args: Namespace) -> Answer:
 @contextmanager
 def _house(args: Namespace) -> Iterator[tuple[Server, Connection, Runtime]]:
     with (
-        server(args.edition, changed={"shared_buffers": _quarter_of_memory()}) as house,
+        server(args.edition) as house,
         psycopg.connect(house.database_url) as conn,
         sending.runtime(house, MILLRACE_LEASE="600") as runtime,
     ):
@@ -95,11 +94,6 @@ def _house(args: Namespace) -> Iterator[tuple[Server, Connection, Runtime]]:
         say(f"{args.messages:,} messages, of which {args.due:,} are due")
         stream.fill(conn, opened, args.messages, args.due, args.slip)
         yield house, conn, runtime
-
-
-def _quarter_of_memory() -> str:
-    """What PostgreSQL's manual begins with for a server that has a machine to itself."""
-    return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 4 // 2**20}MB"
 
 
 def _ours(house: Server, runtime: Runtime, due: int) -> Figures:
