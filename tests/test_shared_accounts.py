@@ -252,6 +252,7 @@ SAME = [
     ("postmark://:key@api.postmarkapp.com?stream=a", "postmark://key@API.postmarkapp.com?stream=b public"),
     ("smtp://u:p@mail.example.com", "smtp://u:q@mail.example.com:465?tls=implicit"),
     ("mailgun://:key@api.mailgun.net/a.example", "mailgun://:key@api.mailgun.net/a.example/"),
+    ("smtp://apikey:SG.one@smtp.sendgrid.net:587", "smtp://apikey:SG.one@smtp.sendgrid.net:465?tls=tls"),
 ]
 OTHERS = [
     ("ses://AKIA1:one@email.eu-west-1.amazonaws.com", "ses://AKIA1:one@email.us-east-1.amazonaws.com"),
@@ -259,6 +260,9 @@ OTHERS = [
     ("postmark://:key@api.postmarkapp.com", "postmark://:other@api.postmarkapp.com"),
     ("smtp://u:p@mail.example.com", "smtp://v:p@mail.example.com"),
     ("mailgun://:key@api.mailgun.net/a.example", "mailgun://:key@api.mailgun.net/b.example"),
+    ("smtp://apikey:SG.one@smtp.sendgrid.net", "smtp://apikey:SG.two@smtp.sendgrid.net"),
+    ("smtp://resend:re_1@smtp.resend.com:465", "smtp://Resend:re_2@smtp.resend.com:465"),
+    ("smtp://SMTP_Injection:k1@smtp.sparkpostmail.com", "smtp://SMTP_Injection:k2@smtp.sparkpostmail.com"),
 ]
 
 

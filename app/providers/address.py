@@ -16,6 +16,9 @@ from app.providers.public import Resolve, resolve_public
 Reader = Callable[[str], Any]
 SECRET: Final = ("token",)  # options that are credentials
 _SECRET: Final = re.compile(rf"([?&](?:{'|'.join(SECRET)})=)[^&#]*")
+# SMTP users' names that a provider gives to every customer (SendGrid, Resend, SparkPost, ZeptoMail), in small letters: the
+# key, and with it the account, is the password. Where the key stands for both, as at Postmark, the name tells it.
+EVERYBODYS: Final = frozenset({"apikey", "resend", "smtp_injection", "emailapikey"})
 CONFINED: Final = " public"  # a blank: no URL that is read can end like this by itself
 
 
@@ -108,7 +111,7 @@ def account_in(url: str) -> str:
     where it is no URL.
 
     Options but the region are left out, and so are the password beside an SMTP user's name and the secret of an access
-    key: two pools that differ in these are at the same account.
+    key: two pools that differ in these are at the same account. A user's name that everybody has tells nothing.
     """
     try:
         parts, host = urlsplit(freed(url)), host_of(url)
@@ -116,7 +119,8 @@ def account_in(url: str) -> str:
     except (ValueError, Invalid):
         return ""
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    named = parts.scheme in ("ses", "smtp")  # elsewhere a key is all that there is, on either side of the colon
+    # elsewhere a key is all that there is, on either side of the colon
+    named = parts.scheme == "ses" or (parts.scheme == "smtp" and user.lower() not in EVERYBODYS)
     login = user if named and user else password or user
     if not login:
         return ""
