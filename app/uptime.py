@@ -1,8 +1,7 @@
 """How long this machine has been up, its sleep included: what deadlines are measured by that others keep, too.
 
-`time.monotonic` stands still on Linux while the machine sleeps, or its virtual machine is held: a worker that woke
-after twenty minutes would think that a second had passed, and make a call whose range, or whose key, is no longer its
-own.
+`time.monotonic` stands still on Linux while the machine sleeps: a worker that woke after twenty minutes would think
+that a second had passed, and make a call whose range, or whose key, is no longer its own.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ def later(runtime: Runtime, seconds: float) -> None:
             "outbox SET due_at = due_at - :step, deferred_since = deferred_since - :step",
             "handoff SET handed_at = handed_at - :step, repeat_at = repeat_at - :step,"
             " unknown_since = unknown_since - :step",
-            "handoff SET look_up_at = look_up_at - :step, repeat_until = repeat_until - :step",
+            "handoff SET look_up_at = look_up_at - :step, repeat_until = repeat_until - :step,"
+            " made_at = made_at - :step",
             "pool SET resume_at = resume_at - :step, probe_until = probe_until - :step",
             "pool_webhook SET handed_at = handed_at - :step",
             "campaign SET updated_at = updated_at - :step, look_at = look_at - :step",

@@ -27,6 +27,7 @@ from tests.sending_world import (
     query,
     settle_with,
     sums,
+    webhooks_arrive,
 )
 from tests.test_sending import events, state
 
@@ -241,9 +242,88 @@ def test_a_worker_that_dies_between_two_halves_leaves_nothing_to_be_made_again(
     if first:
         lose_the_lease(runtime)
     later(runtime, 120)
+    calls = peer.sink.book.stats()["calls"]
+    assert repeat.repeat_due(runtime) == (0 if first else 1)  # whoever made it again held it: it is given up now
     assert repeat.repeat_due(runtime) == 0
     assert sums(runtime, built.campaign_id) == {"unknown": 50}
+    stats = peer.sink.book.stats()
+    assert (stats["duplicates"], stats["calls"]) == (0, calls)
+    assert unknowns.leave(runtime, built.organisation_id, built.campaign_id) == 50
+
+
+def test_nobody_decides_on_a_call_while_its_parts_are_on_their_way(
+    runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = launched(runtime, peer, leads=50, more=KEYS)
+    hand_over(runtime)
+    lose_the_lease(runtime)
+    decided = []
+
+    def press() -> None:
+        decided.append(unknowns.send_again(runtime, built.organisation_id, built.campaign_id))
+
+    halves_pass(monkeypatch, peer, lost=0, after_a_half=press)
+    repeat.repeat_due(runtime)
+    assert decided == [0]
+    assert sums(runtime, built.campaign_id) == {"sent": 50}
     assert peer.sink.book.stats()["duplicates"] == 0
+
+
+def test_what_came_of_a_halved_repeat_is_kept_though_the_database_was_away_at_that_moment(
+    runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = launched(runtime, peer, leads=50, more=KEYS)
+    hand_over(runtime)
+    lose_the_lease(runtime)
+    resolve_with, times = repeat.resolve_with, []
+
+    def fail_once(*args: Any) -> int:
+        times.append(args)
+        if len(times) == 1:
+            raise Unavailable("The database cannot be reached.")
+        return resolve_with(*args)
+
+    monkeypatch.setattr(repeat, "resolve_with", fail_once)
+    halves_pass(monkeypatch, peer, lost=0)
+    assert repeat.repeat_due(runtime) == 1
+    assert sums(runtime, built.campaign_id) == {"sent": 50}
+
+
+def test_a_repeat_of_which_every_part_is_refused_leaves_nothing_unknown(runtime: Runtime, peer: Peer) -> None:
+    """Our account or our content is at fault, as at a first call: nobody was mailed, and the pool waits."""
+    built = launched(runtime, peer, leads=50, more=KEYS)
+    hand_over(runtime)
+    lose_the_lease(runtime)
+    peer.behave(strict=True, refuse=1.0)
+    assert repeat.repeat_due(runtime) == 1
+    assert sums(runtime, built.campaign_id) == {"open": 50}
+    assert query(runtime, "SELECT state, resume_at FROM pool") == [("paused", None)]
+    peer.behave(strict=False, refuse=0.0)
+    pools.resume_pool(runtime, built.organisation_id, built.pool_id)
+    send_range.drain(runtime)
+    assert sums(runtime, built.campaign_id) == {"sent": 50}
+    assert peer.sink.book.stats()["duplicates"] == 0
+
+
+def test_silence_is_waited_for_anew_after_each_repeat(
+    runtime: Runtime, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repeat may have been taken just now, however long ago the first call was."""
+    built = launched(runtime, peer, leads=50, more=KEYS)
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE campaign SET unknown_policy = 'resend'"))
+    hand_over(runtime)
+    lose_the_lease(runtime)
+    later(runtime, 1000)
+    webhooks_arrive(runtime, built)
+    halves_pass(monkeypatch, peer, lost=3)
+    repeat.repeat_due(runtime)
+    assert unknowns.apply_policies(runtime) == 0
+    assert sums(runtime, built.campaign_id) == {"sent": 25, "unknown": 25}
+    later(runtime, 1000)
+    with runtime.db.begin() as conn:
+        conn.execute(text("UPDATE pool_webhook SET handed_at = now()"))
+    assert unknowns.apply_policies(runtime) == 25
 
 
 def test_who_lost_a_call_meanwhile_sends_no_half_of_it(
@@ -330,6 +410,7 @@ def halves_pass(
     lost: int,
     how: type[BaseException] = ProviderUnsure,
     before_halving: Callable[[], None] | None = None,
+    after_a_half: Callable[[], None] | None = None,
 ) -> None:
     """The first call is refused for a reason that passes, all others are taken; the reply to number `lost` is lost."""
     post, calls = Http.post, []
@@ -341,6 +422,8 @@ def halves_pass(
         answer = post(self, *args)
         if number == 1 and before_halving is not None:
             before_halving()
+        if number == 2 and after_a_half is not None:
+            after_a_half()
         if number == lost:
             raise how("the reply was lost")
         return answer

@@ -35,6 +35,7 @@ CONSEQUENCES: Final[Mapping[tuple[Kind | None, Bounce | None], str]] = {
     (Kind.UNSUBSCRIBED, None): "unsubscribed",
     (Kind.DELIVERED, None): HEALS,
 }
+REFUSED: Final = LETTERS[Kind.REFUSED]
 OF_THE_ADDRESS: Final = ("bounced", COUNTED)  # and not of the person, whose wishes hold wherever they are mailed
 SOFT: Final = "soft_bounced"
 SOFT_SOURCE: Final = f"{bounce.EMAILS} soft bounces within {bounce.DAYS} days"
@@ -65,7 +66,7 @@ def draw(conn: Connection, hits: Sequence[Hit]) -> None:
     _suppress(conn, organisation_id, by_word)
     _judge(conn, organisation_id, counted, heals)
     _tell(conn, told)
-    _tell_refused(conn, [hit for hit in heals if hit.match.letter == LETTERS[Kind.REFUSED]])
+    _tell_refused(conn, [hit for hit in heals if hit.match.letter == REFUSED])
 
 
 def _leave_mended(conn: Connection, organisation_id: int, by_word: dict[str, list[Hit]]) -> None:

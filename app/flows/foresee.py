@@ -39,7 +39,8 @@ def foresee(conn: Connection, campaign_id: int, handoff_ids: Collection[int]) ->
     lags = {pool_id: webhook.lag(conn, pool_id) for pool_id in pools}
     holds = {pool_id: webhook.hold(conn, pool_id) for pool_id in pools}
     listening = {pool_id: webhook.listens(conn, pool_id) for pool_id in pools}
-    over = {each.id: listening[each.pool_id] for each in held if each.age > listening[each.pool_id] + READ_WITHIN}
+    known = {pool_id: min(seconds + READ_WITHIN, holds[pool_id]) for pool_id, seconds in listening.items()}
+    over = {each.id: listening[each.pool_id] for each in held if each.age > known[each.pool_id]}
     gaps = over.keys() - unknown.find_heard(conn, over)
     return {
         each.id: Fate(

@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from app.errors import ProviderError
+from app.errors import ProviderError, Unavailable
 from app.flows import finish, resolve
-from app.flows.one_by_one import do_each
 from app.flows.resolve import Evidence
 from app.models import handoff
 from app.models.handoff import Question
@@ -30,8 +29,21 @@ def look_up_due(runtime: Runtime) -> int:
             question = handoff.claim_look_up(conn, runtime.settings.lease)
         if question is None:
             break
-        known += do_each([question], lambda each: _ask(runtime, each), "asking about hand-off")
+        known += _try_to_ask(runtime, question)
     return known
+
+
+def _try_to_ask(runtime: Runtime, question: Question) -> int:
+    """Ask about a call. One that cannot be asked about, as where its pool's secret cannot be read, stops no other."""
+    try:
+        return _ask(runtime, question)
+    except Unavailable:
+        raise
+    except Exception:
+        log.exception("hand-off %s cannot be asked about", question.id)
+        with runtime.db.begin() as conn:
+            handoff.look_up_later(conn, question.id, _wait(question.age))
+        return 0
 
 
 def _ask(runtime: Runtime, question: Question) -> int:

@@ -19,7 +19,8 @@ from app.flows.answers import Answer, plain, read, wait_for
 from app.flows.frozen import Frozen, account_of, thaw
 from app.flows.one_by_one import do_each
 from app.flows.send_range import begin, composer_of, noting_halving
-from app.mail import Batch, Outcome
+from app.flows.settle import patiently
+from app.mail import Batch, Deferred, Outcome, Unsure
 from app.models import campaign, handoff, pool
 from app.models.campaign import Sending
 from app.models.handoff import HandOff, Repeat
@@ -82,16 +83,17 @@ def _try_to_begin(runtime: Runtime, call: Repeat, latest: float) -> Callable[[],
         log.exception("hand-off %s cannot be made again", call.id)
         said = f"It could not be put together here ({type(error).__name__})."
         trouble = ProviderDown(said, retry_in=WAITS[-1], passing=True)
-        dead = _key_is_dead(call, runtime.settings.lease)
-        return lambda: dead or trouble
+        return lambda: trouble
 
 
 def _begin(runtime: Runtime, call: Repeat, latest: float) -> Callable[[], Answered]:
     """Begin a call on another thread, not after `latest` (seconds of `uptime`); what is given waits for its answer."""
+    if dead := _key_is_dead(call, runtime.settings.lease):
+        return lambda: dead
     with runtime.db.begin() as conn:
         sending = campaign.load_sending(conn, call.campaign_id, call.pool_id, call.variant)
     frozen = thaw(call.frozen)
-    fault = _fault(sending, frozen, call, runtime.settings.lease)
+    fault = _fault(sending, frozen, call)
     if fault is not None:
         return lambda: fault
     provider = runtime.provider(sending.pool_url, sending.pool_id)
@@ -99,10 +101,8 @@ def _begin(runtime: Runtime, call: Repeat, latest: float) -> Callable[[], Answer
     return begin(runtime, provider, batch, latest)
 
 
-def _fault(sending: Sending, frozen: Frozen, call: Repeat, lease: float) -> str | None:
+def _fault(sending: Sending, frozen: Frozen, call: Repeat) -> str | None:
     """Why a call must not be made again; None where it may."""
-    if dead := _key_is_dead(call, lease):
-        return dead
     if call.campaign_state == "cancelled" and call.age > CANCELLED_FOR:
         return "The campaign was cancelled."
     if account_of(sending.pool_url) != frozen.account:
@@ -113,6 +113,8 @@ def _fault(sending: Sending, frozen: Frozen, call: Repeat, lease: float) -> str 
 
 
 def _key_is_dead(call: Repeat, lease: float) -> str | None:
+    if not call.frozen:
+        return "It was refused whole, and whoever sent its parts did not come back."
     if call.lives < lease:  # a repeat under way must end before the key does
         return f"The call's key is no longer honoured: it is {call.age:,.0f} seconds old."
     return None
@@ -125,19 +127,31 @@ def _batch(runtime: Runtime, sending: Sending, frozen: Frozen, call: Repeat) -> 
 
 def _settle(runtime: Runtime, call: Repeat, answer: Answered) -> int:
     """What the same call came to this time. While it is not certain, it is made again later. One call was settled."""
-    with runtime.db.begin() as conn:
+
+    def write(conn: Connection) -> None:
         if isinstance(answer, str):
             handoff.give_up_repeating(conn, call, answer)
-            pool.end_probe(conn, call.pool_id)
+            if _tries_pool(call):
+                pool.end_probe(conn, call.pool_id)
         elif isinstance(answer, ProviderError):
             said = plain(f"Made again {call.tries} times; the last time: {answer} {answer.raw}".strip(), 2000)
-            handoff.repeat_later(conn, call, _next(call, answer), said)
+            again = handoff.repeat_later(conn, call, _next(call, answer), said)
+            if not again and isinstance(answer, ProviderDown | ProviderRefusesUs):
+                # refused whole, and then each of its parts, or none of these left: nobody was mailed
+                resolve_with(conn, call, [Deferred(str(answer), 0.0)] * len(call.lead_ids))
             _tell_pool(conn, call, answer)
         else:
             resolve_with(conn, call, answer)
-            if call.probe:  # only who tries a pool may close its breaker: another call may have opened it since
+            if _tries_pool(call):  # nobody else may close its breaker: another call may have opened it since
                 pool.revive(conn, call.pool_id)
+
+    patiently(runtime, write)  # one whose parts have left is never made again: what came of it must not be lost
     return 1
+
+
+def _tries_pool(call: Repeat) -> bool:
+    """Whether this call, and no page or other call, tries a pool that was found down."""
+    return call.probe and call.lives > 0
 
 
 def resolve_with(conn: Connection, call: Repeat, outcomes: Sequence[Outcome]) -> int:
@@ -149,7 +163,8 @@ def resolve_with(conn: Connection, call: Repeat, outcomes: Sequence[Outcome]) ->
     tally = read([Answer(HandOff(call.id, call.key, call.lead_ids), outcomes)], _strangers(call), 0, 0.0)
     resolved = resolve.resolve(conn, resolve.verdicts_of(tally), tries=call.tries)
     log.info("hand-off %s was made again: %s of %s leads are known", call.id, resolved, len(call.lead_ids))
-    handoff.give_up_repeating(conn, call, "The provider was not sure of it again.")
+    unsure = next((each.reason for each in outcomes if isinstance(each, Unsure)), "The provider was not sure again.")
+    handoff.give_up_repeating(conn, call, plain(unsure, 2000))
     return resolved
 
 
@@ -164,7 +179,8 @@ def _tell_pool(conn: Connection, call: Repeat, error: ProviderError) -> None:
     said = plain(str(error), 500)
     match error:
         case ProviderDown(passing=True):
-            pool.end_probe(conn, call.pool_id)
+            if _tries_pool(call):
+                pool.end_probe(conn, call.pool_id)
         case ProviderDown():
             named = None if error.retry_in is None else wait_for(error)
             pool.break_off(conn, call.pool_id, said, named, probe=call.probe)

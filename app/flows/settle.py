@@ -56,14 +56,14 @@ def settle_page(
 
     for attempt in (write_unspoken, write):
         try:
-            _patiently(runtime, attempt)
+            patiently(runtime, attempt)
         except LeaseLost:  # of the first: perhaps only because a webhook has spoken of one of its calls
             continue
         return
-    _patiently(runtime, write_late)
+    patiently(runtime, write_late)
 
 
-def _patiently(runtime: Runtime, write: Callable[[Connection], None]) -> None:
+def patiently(runtime: Runtime, write: Callable[[Connection], None]) -> None:
     """Run a transaction until it commits. One whose reply was lost is tried again: fence and states let it happen once.
 
     Raises LeaseLost, and at last what else it cannot get around.

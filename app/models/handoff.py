@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -106,11 +106,11 @@ class Repeat:
     run: int
     variant: int
     pool_id: int
-    key: UUID
-    lead_ids: list[int]
+    key: UUID = field(repr=False)
+    lead_ids: list[int] = field(repr=False)
     letters: str
     tries: int
-    frozen: bytes
+    frozen: bytes = field(repr=False)  # b"" where its parts have left
     age: float
     lives: float
     probe: bool
@@ -124,9 +124,9 @@ class Question:
     id: int
     campaign_id: int
     pool_id: int
-    pool_url: bytes
-    key: UUID
-    lead_ids: list[int]
+    pool_url: bytes = field(repr=False)
+    key: UUID = field(repr=False)
+    lead_ids: list[int] = field(repr=False)
     age: float
 
 
@@ -236,9 +236,10 @@ def claim_repeat(conn: Connection, lease: float) -> Repeat | None:
     return None if row is None else Repeat(*row)
 
 
-def repeat_later(conn: Connection, call: Repeat, seconds: float, answer: str) -> None:
-    """Make a frozen call again in some seconds, unless somebody else has taken it meanwhile."""
-    conn.execute(SQL.repeat_later, {"id": call.id, "tries": call.tries, "seconds": seconds, "answer": answer})
+def repeat_later(conn: Connection, call: Repeat, seconds: float, answer: str) -> bool:
+    """Make a frozen call again in some seconds; False where somebody else has taken it meanwhile, or it was halved."""
+    values = {"id": call.id, "tries": call.tries, "seconds": seconds, "answer": answer}
+    return conn.execute(SQL.repeat_later, values).rowcount == 1
 
 
 def halve(conn: Connection, handoff_id: int, tries: int) -> bool:

@@ -161,7 +161,8 @@ WITH next AS (
 )
 UPDATE handoff
    SET repeat_at = now() + make_interval(secs => :lease),
-       repeats = handoff.repeats + 1
+       repeats = handoff.repeats + 1,
+       made_at = now()
   FROM next,
        pool,
        campaign
@@ -181,14 +182,15 @@ UPDATE handoff
  WHERE id = :id
    AND repeats = :tries
    AND repeat_at IS NOT NULL
+   AND frozen <> ''
 
 -- Its parts leave under keys of their own: the whole is never made again, whatever becomes of them. Not where somebody else
--- is responsible for the call by now, since they may be making it this moment.
+-- is responsible for the call by now, since they may be making it this moment. A repeat keeps its hold on the call, with
+-- nothing to repeat: nobody decides on it while its parts are on their way.
 -- name: halve
 UPDATE handoff
-   SET frozen = NULL,
-       repeat_at = NULL,
-       repeat_until = NULL
+   SET frozen = CASE WHEN :tries > 0 THEN CAST('' AS bytea) END,
+       repeat_until = now()
  WHERE id = :id
    AND repeats = :tries
    AND CASE WHEN :tries = 0 THEN state = 'handed' ELSE repeat_at IS NOT NULL END

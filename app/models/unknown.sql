@@ -67,14 +67,14 @@ WITH deciding AS (
             OR (state = 'cancelled' AND coalesce(finished_at > now() - interval '1 day', true)))
 )
 SELECT handoff.id, handoff.campaign_id, handoff.pool_id, deciding.policy, outbox.resent,
-       coalesce(pool_webhook.handed_at >= handoff.handed_at, false)
+       coalesce(pool_webhook.handed_at >= made.made_at, false)
        AND NOT EXISTS (
                SELECT
                  FROM webhook
                 WHERE webhook.pool_id = handoff.pool_id
                   AND webhook.read_at IS NULL
                   AND webhook.tries < 3
-                  AND webhook.received_at >= handoff.handed_at
+                  AND webhook.received_at >= made.made_at
            )
        AND NOT EXISTS (
                SELECT
@@ -82,14 +82,15 @@ SELECT handoff.id, handoff.campaign_id, handoff.pool_id, deciding.policy, outbox
                 WHERE webhook.pool_id = handoff.pool_id
                   AND webhook.read_at IS NULL
                   AND webhook.tries >= 3
-                  AND webhook.received_at >= handoff.handed_at
+                  AND webhook.received_at >= made.made_at
            ) AS arrive,
-       extract(epoch FROM now() - handoff.handed_at)::float8 AS age,
+       extract(epoch FROM now() - made.made_at)::float8 AS age,
        extract(epoch FROM now() - alert.seen_at)::float8 AS told
   FROM deciding
   JOIN handoff
     ON handoff.campaign_id = deciding.id
    AND handoff.unknown_since IS NOT NULL
+ CROSS JOIN LATERAL (SELECT coalesce(handoff.made_at, handoff.handed_at) AS made_at) AS made
   JOIN outbox
     ON outbox.id = handoff.range_id
   LEFT JOIN pool_webhook
@@ -100,7 +101,7 @@ SELECT handoff.id, handoff.campaign_id, handoff.pool_id, deciding.policy, outbox
    AND alert.cleared_at IS NULL
    AND coalesce(alert.dismissed_at > now() - interval '1 day', true)
  WHERE handoff.repeat_at IS NULL
-   AND handoff.handed_at < now() - make_interval(secs => :least)
+   AND made.made_at < now() - make_interval(secs => :least)
    AND (handoff.campaign_id, handoff.id) > (:campaign_id, :after)
  ORDER BY handoff.campaign_id, handoff.id
  LIMIT :limit
@@ -111,11 +112,12 @@ SELECT handoff.id
   FROM unnest(CAST(:ids AS bigint[]), CAST(:seconds AS float8[])) AS asked (id, seconds)
   JOIN handoff
     ON handoff.id = asked.id
+ CROSS JOIN LATERAL (SELECT coalesce(handoff.made_at, handoff.handed_at) AS made_at) AS made
  WHERE NOT EXISTS (
            SELECT
              FROM generate_series(
-                      floor(extract(epoch FROM handoff.handed_at) / :slot)::integer,
-                      floor((extract(epoch FROM handoff.handed_at)::float8 + asked.seconds) / :slot)::integer
+                      floor(extract(epoch FROM made.made_at) / :slot)::integer,
+                      floor((extract(epoch FROM made.made_at)::float8 + asked.seconds) / :slot)::integer
                   ) AS each (slot)
             WHERE NOT EXISTS (
                       SELECT FROM pool_heard WHERE pool_heard.pool_id = handoff.pool_id AND pool_heard.slot = each.slot

@@ -17,10 +17,16 @@ CREATE TABLE pool_heard (
 """
 
 
+AGAIN = "ALTER TABLE handoff ADD COLUMN made_at timestamptz"  # when the call was last made again; null: never
+
+
 def upgrade() -> None:
     op.execute(HEARD)
+    op.execute(AGAIN)
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE handoff DROP COLUMN made_at")
     op.execute("DROP TABLE pool_heard")
-    op.execute("DELETE FROM alert WHERE kind = 'refused_delivered'")  # the version before has no word for it
+    # the versions before have no words for these
+    op.execute("DELETE FROM alert WHERE kind IN ('refused_delivered', 'not_started')")

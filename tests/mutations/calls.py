@@ -109,7 +109,7 @@ CALLS: Final = (
         "late_answers_dropped",
         "Answers that come after the rescue resolve what was unknown",
         SETTLE,
-        (("    _patiently(runtime, write_late)\n", "    pass\n"),),
+        (("    patiently(runtime, write_late)\n", "    pass\n"),),
         (f"{FAULTS}::test_answers_that_come_after_the_rescue_resolve_what_was_unknown",),
     ),
     Mutation(

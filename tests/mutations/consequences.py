@@ -14,7 +14,7 @@ CONSEQUENCES: Final = (
         "delivered_untold",
         "That a provider delivered what it had refused is told of",
         "app/flows/consequences.py",
-        (("if hit.match.letter == LETTERS[Kind.REFUSED]", "if hit.match.letter == LETTERS[Kind.FAILED]"),),
+        (("if hit.match.letter == REFUSED]", "if hit.match.letter == LETTERS[Kind.FAILED]]"),),
         ("tests/test_webhooks.py::test_that_what_was_refused_was_delivered_all_the_same_is_told",),
     ),
     Mutation(

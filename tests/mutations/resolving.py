@@ -157,6 +157,25 @@ RESOLVING: Final = (
         ("tests/test_repeat.py::test_a_worker_that_dies_between_two_halves_leaves_nothing_to_be_made_again[first]",),
     ),
     Mutation(
+        "decided_while_halves_are_under_way",
+        "Nobody decides on a call while its parts are on their way",
+        HANDOFF,
+        (
+            (
+                "   SET frozen = CASE WHEN :tries > 0 THEN CAST('' AS bytea) END,\n",
+                "   SET frozen = NULL,\n       repeat_at = NULL,\n",
+            ),
+        ),
+        ("tests/test_repeat.py::test_nobody_decides_on_a_call_while_its_parts_are_on_their_way",),
+    ),
+    Mutation(
+        "hold_since_the_first_call",
+        "Silence is waited for anew after each repeat",
+        HANDOFF,
+        (("       made_at = now()\n", "       made_at = handoff.made_at\n"),),
+        ("tests/test_repeat.py::test_silence_is_waited_for_anew_after_each_repeat",),
+    ),
+    Mutation(
         "halves_of_anothers_call",
         "Who has lost a call sends no half of it",
         HANDOFF,
@@ -185,7 +204,7 @@ RESOLVING: Final = (
         "old_repeat_closes_the_breaker",
         "A repeat of before does not close a breaker that opened meanwhile",
         REPEAT,
-        (("            if call.probe:  #", "            if True:  #"),),
+        (("            if _tries_pool(call):  #", "            if True:  #"),),
         ("tests/test_repeat.py::test_a_repeat_of_before_does_not_close_a_breaker_that_opened_meanwhile",),
     ),
     Mutation(
