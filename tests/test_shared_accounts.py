@@ -1,4 +1,4 @@
-"""Accounts that several pools speak with: together these keep to the highest of their limits, and each to its own."""
+"""Accounts that several pools speak with: where all have limits they keep to the highest, and each to its own."""
 
 from __future__ import annotations
 
@@ -89,13 +89,12 @@ def test_pools_at_one_account_together_let_go_what_the_highest_limit_of_them_all
     assert send_range.claim(runtime) is None
 
 
-def test_a_pool_without_limits_is_held_by_its_account_and_a_limit_that_is_taken_away_frees_it(
-    runtime: Runtime, peer: Peer
-) -> None:
+def test_a_pool_is_held_by_its_account_and_a_limit_that_is_taken_away_frees_it(runtime: Runtime, peer: Peer) -> None:
     one, other = build(runtime, peer)
     set_limits(runtime, one, Limit(per_second=0.001, burst=70))
+    set_limits(runtime, other, Limit(per_second=0.0005, burst=500))
     start(runtime, other)
-    fill(runtime, key(runtime))
+    fill(runtime, key(runtime), own(other))
     send_range.drain(runtime)
     assert sums(runtime, other.campaign_id) == {"sent": 70, "open": 130}
     assert send_range.claim(runtime) is None
@@ -103,6 +102,24 @@ def test_a_pool_without_limits_is_held_by_its_account_and_a_limit_that_is_taken_
     assert shared(runtime) == []
     send_range.drain(runtime)
     assert sums(runtime, other.campaign_id) == {"sent": 200}
+
+
+def test_a_low_limit_that_one_pool_alone_has_is_its_own(runtime: Runtime, peer: Peer) -> None:
+    one, other = build(runtime, peer)
+    set_limits(runtime, one, Limit(per_second=0.001, burst=2, per_day=5))
+    assert shared(runtime) == []
+    start(runtime, other)
+    send_range.drain(runtime)
+    assert sums(runtime, other.campaign_id) == {"sent": 200}
+
+
+def test_a_second_and_a_day_are_shared_each_on_its_own(runtime: Runtime, peer: Peer) -> None:
+    one, other = build(runtime, peer, leads=1)
+    set_limits(runtime, one, Limit(per_second=5.0, burst=9, per_day=100))
+    set_limits(runtime, other, Limit(per_day=50))
+    assert shared(runtime) == [(None, 1, 100)]
+    set_limits(runtime, other, Limit(per_second=4.0, burst=20))
+    assert shared(runtime) == [(5.0, 9, None)]
 
 
 def test_a_pool_that_shares_its_account_with_nobody_asks_nobody(runtime: Runtime, peer: Peer) -> None:
@@ -176,7 +193,8 @@ def test_pools_at_one_account_together_send_no_more_a_day_than_the_highest_limit
 
 def test_of_two_pages_through_two_pools_at_the_end_of_a_day_one_gets_what_is_left(runtime: Runtime, peer: Peer) -> None:
     one, other = build(runtime, peer, leads=100)
-    set_limits(runtime, one, Limit(per_day=100))  # the other pool has none of its own
+    for each in (one, other):
+        set_limits(runtime, each, Limit(per_day=100))
     start(runtime, one, other)
     claimed = [send_range.claim(runtime), send_range.claim(runtime)]
     cut = [pace.pace(runtime, lease) for lease in claimed if lease is not None]
@@ -195,7 +213,8 @@ def test_a_page_waits_for_one_that_spends_the_day_of_the_account_through_another
     runtime: Runtime, peer: Peer
 ) -> None:
     one, other = build(runtime, peer, leads=1)
-    set_limits(runtime, one, Limit(per_day=100))
+    for each in (one, other):
+        set_limits(runtime, each, Limit(per_day=100))
     spent: list[bool] = []
 
     def spend() -> None:
@@ -214,7 +233,8 @@ def test_a_page_waits_for_one_that_spends_the_day_of_the_account_through_another
 
 def test_what_never_left_us_is_given_back_to_the_account(runtime: Runtime, peer: Peer) -> None:
     one, other = build(runtime, peer, leads=100)
-    set_limits(runtime, one, Limit(per_day=100))
+    for each in (one, other):
+        set_limits(runtime, each, Limit(per_day=100))
     start(runtime, other)
     peer.behave(down=1.0)
     send_range.drain(runtime)
@@ -226,12 +246,14 @@ def test_an_estimate_knows_of_what_the_account_allows_and_of_what_others_have_se
 ) -> None:
     one, other = build(runtime, peer, leads=100)
     begin = datetime(2026, 1, 1, tzinfo=UTC)
-    set_limits(runtime, one, Limit(per_second=2.0, burst=2))
+    for each in (one, other):
+        set_limits(runtime, each, Limit(per_second=2.0, burst=2))
     with runtime.db.begin() as conn:
         found = estimate.end_estimate(conn, other.sender_id, 100, begin)
     assert found.ends_at == begin + timedelta(seconds=50)
     assert found.bound_by == "the limit a second of its account, which other pools share"
-    set_limits(runtime, one, Limit(per_day=100))
+    for each in (one, other):
+        set_limits(runtime, each, Limit(per_day=100))
     start(runtime, one)
     send_range.drain(runtime)
     with runtime.db.begin() as conn:
@@ -283,8 +305,12 @@ def test_who_needs_no_login_has_no_account(url: str) -> None:
 
 def test_a_pool_that_goes_to_another_account_or_goes_away_shares_no_more(runtime: Runtime, peer: Peer) -> None:
     one, other = build(runtime, peer, leads=1)
-    set_limits(runtime, one, Limit(per_second=5.0, burst=5))
+    for each in (one, other):
+        set_limits(runtime, each, Limit(per_second=5.0, burst=5))
     third = pools.add_pool(runtime, one.organisation_id, "Third", keyed(peer))
+    with runtime.db.begin() as conn:
+        assert account.find_sharing(conn, other.pool_id) == Sharing(["Pool", "Third"], None, None)
+    pools.set_limits(runtime, one.organisation_id, third, [Limit(per_second=4.0, burst=4)])
     with runtime.db.begin() as conn:
         assert account.find_sharing(conn, other.pool_id) == Sharing(["Pool", "Third"], 5.0, None)
         assert account.find_sharing(conn, 9999) is None
@@ -309,7 +335,8 @@ def test_pools_of_two_organisations_share_nothing(runtime: Runtime, peer: Peer) 
 
 def test_the_clock_tells_the_accounts_of_older_pools_once(runtime: Runtime, peer: Peer) -> None:
     one, other = build(runtime, peer, leads=1)
-    set_limits(runtime, one, Limit(per_second=5.0, burst=5))
+    for each in (one, other):
+        set_limits(runtime, each, Limit(per_second=5.0, burst=5))
     with runtime.db.begin() as conn:
         conn.execute(text("UPDATE pool SET account = NULL, account_id = NULL"))
         conn.execute(text("DELETE FROM pool_account"))

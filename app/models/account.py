@@ -1,7 +1,7 @@
 """Accounts at providers: what pools that speak with the same one may send together.
 
-The provider counts what comes under one account, whichever of our pools it went through. So these share the highest of
-the limits that hold for all emails of any of them, and each keeps its own as well.
+The provider counts what comes under one account, whichever of our pools it went through. So where each of them has a
+limit for all of its emails they share the highest, a second and a day each on its own; and each keeps its own as well.
 """
 
 from __future__ import annotations

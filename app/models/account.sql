@@ -16,15 +16,18 @@ DELETE FROM pool_account
             WHERE pool.organisation_id = pool_account.organisation_id
               AND pool.account = pool_account.digest
            HAVING count(*) > 1
-              AND (max(pool_limit.per_second) IS NOT NULL OR max(pool_limit.per_day) IS NOT NULL)
+              AND (count(pool_limit.per_second) = count(*) OR count(pool_limit.per_day) = count(*))
        )
 
--- The highest rate with its burst, and the highest number for a day, of those that hold for all of a pool's emails.
+-- The highest rate with its burst, and the highest number for a day, of those that hold for all of a pool's emails; each
+-- only where every pool has one. Where one has none, a low limit of another is that pool's own, and not the account's.
 -- name: put
 INSERT INTO pool_account (organisation_id, digest, per_second, burst, per_day)
-SELECT :organisation_id, pool.account, max(per_second),
-       coalesce((array_agg(burst ORDER BY per_second DESC, burst DESC) FILTER (WHERE per_second IS NOT NULL))[1], 1),
-       max(per_day)
+SELECT :organisation_id, pool.account,
+       CASE WHEN count(per_second) = count(*) THEN max(per_second) END,
+       CASE WHEN count(per_second) = count(*)
+            THEN (array_agg(burst ORDER BY per_second DESC, burst DESC))[1] ELSE 1 END,
+       CASE WHEN count(per_day) = count(*) THEN max(per_day) END
   FROM pool
   LEFT JOIN pool_limit
     ON pool_limit.pool_id = pool.id
@@ -33,7 +36,7 @@ SELECT :organisation_id, pool.account, max(per_second),
    AND pool.account <> ''
  GROUP BY pool.account
 HAVING count(*) > 1
-   AND (max(per_second) IS NOT NULL OR max(per_day) IS NOT NULL)
+   AND (count(per_second) = count(*) OR count(per_day) = count(*))
     ON CONFLICT (organisation_id, digest) DO UPDATE
    SET per_second = excluded.per_second,
        burst = excluded.burst,

@@ -45,7 +45,8 @@ RETURNING before.state AS came_from
 WITH waiting AS MATERIALIZED (
     SELECT campaign.id, campaign.kind, campaign.weight,
            first_pool(sender, campaign.purpose = 'transactional') AS pool_id, second_pool(sender) AS second_pool_id,
-           campaign.purpose = 'transactional' AS transactional, first.state AS first_state, rate.burst AS rate_burst, warm_up.id IS NOT NULL AS warms, random() AS lot
+           campaign.purpose = 'transactional' AS transactional, first.state AS first_state, rate.burst AS rate_burst,
+           warm_up.id IS NOT NULL AS warms, random() AS lot
       FROM campaign
       JOIN sender
         ON sender.id = campaign.sender_id
@@ -67,7 +68,7 @@ WITH waiting AS MATERIALIZED (
        AND (warm_up.paced_until IS NULL OR warm_up.paced_until <= now())
 )
 SELECT waiting.id, pool.id AS pool_id, pool.batch, pool.state <> 'active' AS probe,
-       pool.account_id IS NOT NULL OR EXISTS (SELECT FROM pool_limit WHERE pool_limit.pool_id = pool.id) AS limited,
+       EXISTS (SELECT FROM pool_limit WHERE pool_limit.pool_id = pool.id) AS limited,
        least(
            CASE WHEN whole.per_second IS NOT NULL THEN whole.burst END,
            CASE WHEN account.per_second IS NOT NULL THEN account.burst END,

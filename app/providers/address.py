@@ -16,8 +16,8 @@ from app.providers.public import Resolve, resolve_public
 Reader = Callable[[str], Any]
 SECRET: Final = ("token",)  # options that are credentials
 _SECRET: Final = re.compile(rf"([?&](?:{'|'.join(SECRET)})=)[^&#]*")
-# SMTP users' names that a provider gives to every customer (SendGrid, Resend, SparkPost, ZeptoMail), in small letters: the
-# key, and with it the account, is the password. Where the key stands for both, as at Postmark, the name tells it.
+# SMTP users' names that a provider gives to every customer (SendGrid, Resend, SparkPost, ZeptoMail), in small letters:
+# the key, and with it the account, is the password. Where the key stands for both, as at Postmark, the name tells it.
 EVERYBODYS: Final = frozenset({"apikey", "resend", "smtp_injection", "emailapikey"})
 CONFINED: Final = " public"  # a blank: no URL that is read can end like this by itself
 

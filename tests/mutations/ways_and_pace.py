@@ -77,18 +77,11 @@ WAYS_AND_PACE: Final = (
         (f"{SHARED}::test_two_workers_through_two_pools_keep_to_the_rate_of_their_account",),
     ),
     Mutation(
-        "accounts_of_pools_without_limits",
-        "A pool without limits of its own is held by those of its account",
-        CAMPAIGN,
-        (("pool.account_id IS NOT NULL OR EXISTS (SELECT FROM pool_limit", "EXISTS (SELECT FROM pool_limit"),),
-        (f"{SHARED}::test_a_pool_without_limits_is_held_by_its_account_and_a_limit_that_is_taken_away_frees_it",),
-    ),
-    Mutation(
         "used_up_accounts_are_claimed_for",
         "While the limit of an account is used up nothing is claimed for any of its pools",
         CAMPAIGN,
         (("   AND (account.paced_until IS NULL OR account.paced_until <= now())\n", ""),),
-        (f"{SHARED}::test_a_pool_without_limits_is_held_by_its_account_and_a_limit_that_is_taken_away_frees_it",),
+        (f"{SHARED}::test_a_pool_is_held_by_its_account_and_a_limit_that_is_taken_away_frees_it",),
     ),
     Mutation(
         "day_of_an_account_by_pool",

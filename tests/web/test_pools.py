@@ -417,8 +417,11 @@ def test_a_pool_says_who_shares_its_account_and_what_that_means(ann: Visit, runt
     alone = pools.add_pool(runtime, people.ours, "Alone", "postmark://:another@api.postmarkapp.com")
     page = words(ann.get(f"/pools/{second}").text)
     assert "News speaks with the same account of the provider." in page
-    assert "A limit for all emails of any of them will hold for all of them together." in page
+    assert "Once each of them has a limit for all of its emails, the highest will hold for all of them" in page
     ann.post(f"/pools/{first}/limits", row(0, per_second="14", per_day="50,000"))
+    page = words(ann.get(f"/pools/{second}").text)
+    assert "None: emails go as fast as the provider takes them." in page and "Together" not in page
+    ann.post(f"/pools/{second}/limits", row(0, per_second="10", per_day="20,000"))
     page = words(ann.get(f"/pools/{second}").text)
     assert "Together with this pool no more than 14 a second and 50,000 in 24 hours leave" in page
     assert "Receipts speaks with the same account" in words(ann.get(f"/pools/{first}").text)
