@@ -8,7 +8,7 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from app.errors import Invalid
-from app.flows import estimate, rate
+from app.flows import estimate, rate, recur
 from app.flows.estimate import Estimate
 from app.models import campaign_rate
 from app.models.campaign_list import Line
@@ -39,8 +39,9 @@ def _offer() -> dict[str, object]:
 def holds_of(line: Line, leads: int | None = None) -> Holds:
     """What holds a campaign back that has so many leads to go; those that are open unless told."""
     left = line.open if leads is None else leads
-    begin = max(line.read_at, line.start_at) if line.start_at is not None else line.read_at
     with runtime().db.begin() as conn:
+        starts = recur.find_next(conn, line.id, line.read_at) if line.state == "draft" else None
+        begin = max(line.read_at, starts or line.start_at or line.read_at)
         known = campaign_rate.find(conn, line.id)
         facts = campaign_rate.find_sender(conn, line.id)
         told = None

@@ -53,6 +53,14 @@ def next_times(repeats: Recurrence, schedule: Schedule, after: datetime, count: 
     return [at for _, at in islice(_moments(repeats, schedule, after), count)]
 
 
+def find_next(conn: Connection, campaign_id: int, after: datetime) -> datetime | None:
+    """When a campaign that repeats goes next; None where it does not repeat, or has no time to come."""
+    repeats = recurrence.find(conn, campaign_id)
+    if repeats is None:
+        return None
+    return next(iter(next_times(repeats, planned.find(conn, campaign_id).schedule, after, 1)), None)
+
+
 def _moments(repeats: Recurrence, schedule: Schedule, after: datetime) -> Iterator[tuple[datetime, datetime]]:
     """(by the clock, the moment) of times after a moment. By leads' own clocks it is the first zone's."""
     local = after.astimezone(ZoneInfo(repeats.zone)).replace(tzinfo=None) - timedelta(days=1)

@@ -47,6 +47,7 @@ class Line:
     second_pool: str | None
     second_pool_state: str | None
     used_up: bool  # the limit of its pool, for more than a minute yet
+    repeats: bool
     segment: str | None
     subject: str | None
     has_content: bool

@@ -18,6 +18,7 @@ SELECT campaign.id, campaign.name, campaign.state, campaign.notice, campaign.sta
             WHERE pool_account.id = pool.account_id
               AND pool_account.paced_until > now() + interval '1 minute'
        ) AS used_up,
+       EXISTS (SELECT FROM recurrence WHERE recurrence.campaign_id = campaign.id) AS repeats,
        segment.name AS segment,
        content.subject, content.compiled IS NOT NULL AS has_content,
        sums.audience, sums.sent, sums.refused, sums.failed, sums.skipped, sums.cancelled, sums.unknown, sums.open

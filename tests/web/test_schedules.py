@@ -266,3 +266,29 @@ def test_what_began_long_ago_is_mended_on_its_page_and_goes_on_as_it_began(
     assert "has passed already" in ann.post(f"/campaigns/{campaign_id}/edit", another).text
     once = form | {"repeats": "", "rule": ""}
     assert "has passed already" in ann.post(f"/campaigns/{campaign_id}/edit", once).text
+
+
+def test_what_repeats_and_was_taken_back_is_offered_for_its_next_time_and_not_now(
+    runtime: Runtime, people: People, ann: Visit
+) -> None:
+    sender = add_sender(runtime, people.ours)
+    add_leads(runtime, people.ours, {"ada": "Ada", "bea": "Bea"})
+    with runtime.db.begin() as conn:
+        pool_id = conn.execute(text("SELECT pool_id FROM sender WHERE id = :id"), {"id": sender}).scalar_one()
+        set_limits(conn, pool_id, [Limit(per_day=1)])
+    times = {"when": "later", "start": at(TOMORROW), "repeats": "FREQ=WEEKLY", "skip_sent": "y"}
+    campaign_id = create(ann, sender=sender, **times)
+    with runtime.db.begin() as conn:
+        began = {"began": TOMORROW - timedelta(days=21)}
+        conn.execute(text("UPDATE campaign SET start_at = :began"), began)
+        conn.execute(text("UPDATE recurrence SET begins = CAST(:began AS timestamptz) AT TIME ZONE 'UTC'"), began)
+    page = ann.get(f"/campaigns/{campaign_id}/launch").text
+    assert f"Schedule for {TOMORROW:%a} {TOMORROW.day} {TOMORROW:%b %Y, %H:%M}" in page
+    assert "Send to" not in page and "what has gone does not come back" not in page
+    ends = re.search(r'It ends on <time datetime="([^"]+)"', page)
+    assert ends is not None and datetime.fromisoformat(ends[1]) >= TOMORROW + timedelta(days=1)
+    listed = ann.get("/").text
+    assert "planned for" not in listed and "repeats" in listed
+    assert ann.post(f"/campaigns/{campaign_id}/launch", {}).status_code == 302
+    with runtime.db.begin() as conn:
+        assert planned.find(conn, campaign_id).start_at == TOMORROW
