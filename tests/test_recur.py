@@ -36,7 +36,7 @@ SELECT id, name, state, audience, exclusions, occurs_at, schedule
 """
 NO_RULES = ["", "x", "FREQ=SECONDLY", "FREQ=DAILY;INTERVAL=0", "FREQ=DAILY;COUNT=0", "FREQ=DAILY;BYDAY=XX", "A" * 400]
 NO_RULES += ["FREQ=DAILY;UNTIL=never", "FREQ=DAILY;EXRULE=1", "FREQ=MONTHLY;BYMONTH=2;BYMONTHDAY=30"]
-NO_RULES += ["FREQ=DAILY\nDTSTART:1"]
+NO_RULES += ["FREQ=DAILY\nDTSTART:1", "FREQ=DAILY;INTERVAL=00001000099999999", "FREQ=DAILY;COUNT=00000000010001"]
 
 
 def repeating(runtime: Runtime, built: World, rule: str = "FREQ=DAILY", **more: Any) -> int:

@@ -133,7 +133,7 @@ def _number(written: str | None, name: str) -> int | None:
     """A number of a rule, at least 1: with INTERVAL=0 time would stand still."""
     if written is None:
         return None
-    if not written.isascii() or not written.isdigit() or not 1 <= int(written[:9]) <= 10_000:
+    if not written.isascii() or not written.isdigit() or not 1 <= int(written) <= 10_000:
         raise Invalid.one("rule", f"{name} is a number from 1 to 10,000.")
     return int(written)
 
