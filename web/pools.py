@@ -177,7 +177,7 @@ def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
     address = pools.webhook_address(runtime(), door.token, pool.provider)
     with runtime().db.begin() as conn:
         limits = limit.list_limits(conn, pool_id)
-        left = {each.receiver: each.left for each in limit.find_left(conn, pool_id) if each.account_id is None}
+        found = limit.find_left(conn, pool_id)
         sharing = account.find_sharing(conn, pool_id)
         connected = connection.count_open(conn, pool_id)
         unread_types = unread.find_unread(conn, pool_id)
@@ -189,8 +189,9 @@ def _page(pool_id: int, secret: SecretForm, test: TestForm) -> str:
         kind=KINDS.get(pool.provider),
         senders=senders,
         limits=limits,
-        left=left,
+        left={each.receiver: each.left for each in found if each.account_id is None},
         sharing=sharing,
+        left_together=next((each.left for each in found if each.account_id is not None), None),
         lines=pools.find_lines(runtime(), me().organisation_id, pool_id),
         connected=connected,
         unread_types=unread_types,

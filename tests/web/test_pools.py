@@ -424,6 +424,9 @@ def test_a_pool_says_who_shares_its_account_and_what_that_means(ann: Visit, runt
     ann.post(f"/pools/{second}/limits", row(0, per_second="10", per_day="20,000"))
     page = words(ann.get(f"/pools/{second}").text)
     assert "Together with this pool no more than 14 a second and 50,000 in 24 hours leave" in page
+    with runtime.db.begin() as conn:
+        assert limit.spend(conn, first, {limit.WHOLE: 12_000})
+    assert "Of the day 38,000 are left." in words(ann.get(f"/pools/{second}").text)
     assert "Receipts speaks with the same account" in words(ann.get(f"/pools/{first}").text)
     assert "the same account" not in ann.get(f"/pools/{alone}").text
 
