@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -58,3 +60,10 @@ def test_every_filter_that_a_page_uses_is_there(app: Flask) -> None:
         app.jinja_env.get_template(name)  # Jinja looks for most filters as it compiles
     for name in ("number", "size", "percent", "when", "tone", "attribute", "address", "duration"):
         assert name in app.jinja_env.filters
+
+
+def test_every_icon_that_a_page_names_is_drawn() -> None:
+    pages = Path(formats.__file__).parent / "templates"
+    drawn = set(re.findall(r'^  "(\w+)": "M', (pages / "_parts.html").read_text(), re.MULTILINE))
+    named = {name for page in pages.rglob("*.html") for name in re.findall(r'\bicon\("(\w+)"\)', page.read_text())}
+    assert named and named <= drawn
