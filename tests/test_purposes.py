@@ -136,7 +136,7 @@ def test_a_pool_that_carries_messages_cannot_become_one_for_campaigns_alone(runt
     purpose(runtime, built, built.pool_id, "marketing")  # nobody has asked for a message yet
     purpose(runtime, built, built.pool_id, "any")
     ask(runtime, built, own("ann"))
-    with pytest.raises(Invalid, match="1 senders send their messages through it"):
+    with pytest.raises(Invalid, match="One sender sends its messages through it"):
         purpose(runtime, built, built.pool_id, "marketing")
     name(runtime, built, built.pool_id, messages=three.other)
     purpose(runtime, built, built.pool_id, "marketing")
@@ -153,6 +153,23 @@ def test_a_sender_of_messages_cannot_be_left_with_a_pool_for_campaigns_alone(run
     assert [fault.pointer for fault in refused.value.faults] == ["transactional_pool"]
     assert senders.find(runtime, built.organisation_id, built.sender_id).pool_id == built.pool_id
     name(runtime, built, three.other, messages=built.pool_id)
+
+
+def test_what_an_older_version_let_be_is_renamed_and_its_pools_are_not_changed_to_such(
+    runtime: Runtime, three: Three
+) -> None:
+    built = three.built
+    ask(runtime, built, own("ann"))
+    change(runtime, "UPDATE pool SET purpose = 'marketing'")
+    change(runtime, "UPDATE pool SET purpose = 'any' WHERE id = :id", id=three.spare)
+    renamed = Identity(built.pool_id, "Renamed", "renamed@example.com")
+    senders.edit(runtime, built.organisation_id, built.sender_id, renamed)
+    assert senders.find(runtime, built.organisation_id, built.sender_id).name == "Renamed"
+    with pytest.raises(Invalid, match="choose one for messages"):
+        name(runtime, built, three.other)
+    name(runtime, built, built.pool_id, messages=three.spare)
+    with pytest.raises(Invalid, match="choose one for messages"):
+        name(runtime, built, built.pool_id)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +223,7 @@ def test_of_two_people_the_second_sees_what_the_first_has_said_of_a_pool(runtime
 def test_where_a_sender_was_moved_to_it_uses_the_pool(runtime: Runtime, three: Three) -> None:
     built = three.built
     change(runtime, "UPDATE sender SET state = 'trusted', moved_to = :id", id=three.other)
-    with pytest.raises(Invalid, match="1 senders send their campaigns through it"):
+    with pytest.raises(Invalid, match="One sender sends its campaigns through it"):
         purpose(runtime, built, three.other, "transactional")
     identity = Identity(three.other, "Other", "other@example.com")
     purpose(runtime, built, three.other, "dedicated")
@@ -216,7 +233,7 @@ def test_where_a_sender_was_moved_to_it_uses_the_pool(runtime: Runtime, three: T
     purpose(runtime, built, three.other, "marketing")  # a trusted sender's messages go their own way
     change(runtime, "UPDATE sender SET state = 'quarantined'")
     purpose(runtime, built, three.other, "any")
-    with pytest.raises(Invalid, match="1 senders send their messages through it"):
+    with pytest.raises(Invalid, match="One sender sends its messages through it"):
         purpose(runtime, built, three.other, "marketing")
 
 

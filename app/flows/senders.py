@@ -120,11 +120,13 @@ def _purpose_faults(session: Session, identity: Identity, sender_id: int | None)
 
 
 def _message_faults(session: Session, identity: Identity, sender_id: int | None) -> list[Fault]:
-    """Who sends messages has a pool that may carry them."""
-    first = session.get(Pool, identity.pool_id)
-    if sender_id is None or identity.transactional_pool_id is not None or first is None or first.purpose != "marketing":
+    """Who sends messages has a pool that may carry them; what an older version let be is asked once it is changed."""
+    known, first = session.get(Sender, sender_id or 0), session.get(Pool, identity.pool_id)
+    if known is None or identity.transactional_pool_id is not None or first is None or first.purpose != "marketing":
         return []
-    if not sender.sends_messages(session.connection(), sender_id):
+    if (known.pool_id, known.transactional_pool_id) == (identity.pool_id, identity.transactional_pool_id):
+        return []
+    if not sender.sends_messages(session.connection(), known.id):
         return []
     said = f"This sender sends messages, and the pool {first.name} is for campaigns alone: choose one for messages."
     return [Fault("transactional_pool", said)]
