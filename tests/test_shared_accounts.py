@@ -251,7 +251,7 @@ def test_an_estimate_knows_of_what_the_account_allows_and_of_what_others_have_se
     with runtime.db.begin() as conn:
         found = estimate.end_estimate(conn, other.sender_id, 100, begin)
     assert found.ends_at == begin + timedelta(seconds=50)
-    assert found.bound_by == "the limit a second of its account, which other pools share"
+    assert found.bound_by == "the limit a second that its account has for all its pools"
     for each in (one, other):
         set_limits(runtime, each, Limit(per_day=100))
     start(runtime, one)
@@ -260,7 +260,7 @@ def test_an_estimate_knows_of_what_the_account_allows_and_of_what_others_have_se
         now = conn.execute(text("SELECT now()")).scalar_one()
         found = estimate.end_estimate(conn, other.sender_id, 100, now)
     assert found.ends_at is not None and timedelta(hours=24) <= found.ends_at - now <= timedelta(hours=24.5)
-    assert found.bound_by == "the limit by day of its account, which other pools share"
+    assert found.bound_by == "the limit by day that its account has for all its pools"
 
 
 # -- Who shares --------------------------------------------------------------------------------------------------------

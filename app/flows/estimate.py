@@ -57,10 +57,10 @@ def end_estimate(
         rates, ceilings = _limited(conn, way.pool_id, whole, "the pool's limit")
     sharing = account.find_sharing(conn, way.pool_id)
     if sharing is not None and sharing.per_second is not None:
-        rates.append((sharing.per_second, "the limit a second of its account, which other pools share"))
+        rates.append((sharing.per_second, "the limit a second that its account has for all its pools"))
     if sharing is not None and sharing.per_day is not None:
         spent = account.find_slots(conn, way.pool_id)
-        name = "the limit by day of its account, which other pools share"
+        name = "the limit by day that its account has for all its pools"
         ceilings.append(Ceiling(name, partial(_always, sharing.per_day), spent))
     warm_ups = warm_up.find(conn, way.organisation_id, pool_id=way.pool_id, domain=way.domain)
     slots = warm_up.find_slots(conn, [each.id for each in warm_ups]) if warm_ups else {}

@@ -114,12 +114,17 @@ def misuse(users: Users, purpose: str) -> str:
         return "It is the pool for quarantine, which carries anything: choose another one under Standing first."
     if users.betters and purpose not in BETTERS:
         return "It is the better pool, for campaigns of many senders: choose another one under Standing first."
-    count, said = {
-        "transactional": (users.campaigns, "senders send their campaigns through it"),
-        "marketing": (users.messages, "senders send their messages through it"),
-        "dedicated": (users.senders if users.senders > 1 else 0, "senders use it"),
+    count, what = {
+        "transactional": (users.campaigns, "campaigns"),
+        "marketing": (users.messages, "messages"),
+        "dedicated": (users.senders if users.senders > 1 else 0, ""),
     }.get(purpose, (0, ""))
-    return f"{count:,} {said}: choose another pool for them first." if count else ""
+    if not count:
+        return ""
+    if count == 1:
+        return f"One sender sends its {what} through it: choose another pool for it first."
+    said = f"send their {what} through it" if what else "use it"
+    return f"{count:,} senders {said}: choose another pool for them first."
 
 
 def note_check(conn: Connection, pool_id: int, url: bytes, good: bool | None, said: str) -> None:

@@ -271,7 +271,7 @@ def test_thresholds_are_changed_in_percent_and_bad_ones_are_named(
 def test_a_pool_is_there_for_what_it_says(runtime: Runtime, people: People, ann: Visit, sender_id: int) -> None:
     pool_id = pool_of(runtime, people, sender_id)
     ann.post(f"/pools/{pool_id}/purpose", {"purpose": "transactional"})
-    assert "1 senders send their campaigns through it" in words(ann.get(f"/pools/{pool_id}").text)
+    assert "One sender sends its campaigns through it" in words(ann.get(f"/pools/{pool_id}").text)
     other = pools.add_pool(runtime, people.ours, "Receipts", NOWHERE)
     ann.post(f"/pools/{other}/purpose", {"purpose": "transactional"})
     ann.post(f"/pools/{pool_id}/purpose", {"purpose": "dedicated"})
@@ -296,10 +296,10 @@ def test_a_message_from_who_sends_campaigns_alone_is_refused_at_its_sender(
     pool_id = pool_of(runtime, people, sender_id)
     ann.post(f"/pools/{pool_id}/purpose", {"purpose": "marketing"})
     page = words(ann.get(f"/pools/{pool_id}").text)
-    assert "1 senders send their messages through it" in page and "carries something else" not in page
+    assert "One sender sends its messages through it" in page and "carries something else" not in page
     with runtime.db.begin() as conn:
         conn.execute(text("UPDATE pool SET purpose = 'marketing'"))  # as an older version let it be
-    assert "It carries something else as well. 1 senders send" in words(ann.get(f"/pools/{pool_id}").text)
+    assert "It carries something else as well. One sender sends" in words(ann.get(f"/pools/{pool_id}").text)
     assert faults(shop.post("/messages", own)) == {
         "/sender": "The pool of this sender is for campaigns alone: give the sender a pool for messages."
     }
