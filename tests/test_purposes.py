@@ -155,6 +155,28 @@ def test_a_sender_of_messages_cannot_be_left_with_a_pool_for_campaigns_alone(run
     name(runtime, built, three.other, messages=built.pool_id)
 
 
+def test_a_template_whose_messages_have_no_pool_for_messages_stays_one_of_marketing(
+    runtime: Runtime, three: Three
+) -> None:
+    built = three.built
+    template_id = message_templates.create(runtime, built.organisation_id, built.user_id, OFFER)
+    other_id = message_templates.create(runtime, built.organisation_id, built.user_id, replace(OFFER, name="Other"))
+    purpose(runtime, built, built.pool_id, "marketing")
+    ask(runtime, built, NewMessage("ann@example.com", "Offer", data={"name": "Ann"}))
+
+    def save(saved: int, name: str, purpose: str) -> None:
+        draft = replace(OFFER, name=name, purpose=purpose)
+        message_templates.update(runtime, built.organisation_id, built.user_id, saved, draft)
+
+    with pytest.raises(Invalid, match="a pool for campaigns alone") as refused:
+        save(template_id, "Offer", "transactional")
+    assert [fault.pointer for fault in refused.value.faults] == ["purpose"]
+    save(template_id, "Renamed", "marketing")
+    save(other_id, "Other", "transactional")  # nobody has asked for a message of it
+    name(runtime, built, built.pool_id, messages=three.other)
+    save(template_id, "Offer", "transactional")
+
+
 def test_what_an_older_version_let_be_is_renamed_and_its_pools_are_not_changed_to_such(
     runtime: Runtime, three: Three
 ) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Fault, Invalid, Unrenderable
 from app.flows.compose import unsubscribe_base
-from app.models import campaign, message_template, track
+from app.models import account, campaign, message_template, track
 from app.models.message_template import PURPOSES, MessageTemplate, TemplateLine, TemplateVersion
 from app.models.sender import Sender
 from app.models.template import Compiled, LeadView, Shared, compile_content, has_unsubscribe_link
@@ -62,13 +63,16 @@ def create(runtime: Runtime, organisation_id: int, user_id: int, draft: Template
 def update(runtime: Runtime, organisation_id: int, user_id: int, template_id: int, draft: TemplateDraft) -> None:
     """Save a template again; messages that were handed over already keep what they said. Raises Invalid, NotFound."""
     with runtime.db.session() as session:
+        conn = session.connection()
+        account.hold(conn, organisation_id)
         found = message_template.get(session, organisation_id, template_id, lock=True)
         compiled = _check(session, organisation_id, draft, template_id)
+        if draft.purpose == "transactional" != found.purpose:
+            _check_ways(conn, template_id)
         changed = any(getattr(found, name) != getattr(draft, name) for name in CONTENT)
         found.version += changed
         _fill(found, draft, compiled)
         session.flush()
-        conn = session.connection()
         if changed:
             message_template.keep_version(conn, template_id, user_id)
         message_template.update_streams(conn, template_id)
@@ -152,6 +156,13 @@ def _check(session: Session, organisation_id: int, draft: TemplateDraft, templat
     if faults:
         raise Invalid(faults)
     return compiled
+
+
+def _check_ways(conn: Connection, template_id: int) -> None:
+    """Those whose messages would be for transactions now have a pool that may carry them. Raises Invalid."""
+    if names := message_template.find_marketing_alone(conn, template_id):
+        said = f"Messages of it are from {', '.join(names)}, and go through a pool for campaigns alone"
+        raise Invalid.one("purpose", f"{said}: choose one for messages first.")
 
 
 def _check_name(session: Session, organisation_id: int, name: str, template_id: int | None) -> list[Fault]:

@@ -102,6 +102,11 @@ def list_versions(conn: Connection, template_id: int, limit: int = 20) -> list[T
     return [TemplateVersion(**row._mapping) for row in rows]
 
 
+def find_marketing_alone(conn: Connection, template_id: int) -> list[str]:
+    """The names of senders of a template's messages that have no pool which may carry what is transactional."""
+    return list(conn.execute(SQL.find_marketing_alone, {"template_id": template_id}).scalars())
+
+
 def update_streams(conn: Connection, template_id: int) -> None:
     """Let a template's streams say what it says from now on."""
     values = {"template_id": template_id}

@@ -27,6 +27,19 @@ SELECT version, message_template_version.subject, message_template_version.html,
  LIMIT :limit
 
 -- What the template's streams send from now on.
+-- Of whom messages of a template were asked for, and who has no pool for messages.
+-- name: find_marketing_alone
+SELECT sender.name
+  FROM stream
+  JOIN sender
+    ON sender.id = stream.sender_id
+   AND sender.transactional_pool_id IS NULL
+  JOIN pool
+    ON pool.id = sender.pool_id
+   AND pool.purpose = 'marketing'
+ WHERE stream.template_id = :template_id
+ ORDER BY lower(sender.name)
+
 -- name: update_streams
 UPDATE campaign
    SET name = template.name,
