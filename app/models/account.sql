@@ -19,8 +19,8 @@ DELETE FROM pool_account
               AND (count(pool_limit.per_second) = count(*) OR count(pool_limit.per_day) = count(*))
        )
 
--- The highest rate with its burst, and the highest number for a day, of those that hold for all of a pool's emails; each
--- only where every pool has one. Where one has none, a low limit of another is that pool's own, and not the account's.
+-- The highest rate with its burst, and the highest number for a day, of those that hold for all of a pool's emails;
+-- each only where every pool has one. Where one has none, a low limit of another is that pool's own.
 -- name: put
 INSERT INTO pool_account (organisation_id, digest, per_second, burst, per_day)
 SELECT :organisation_id, pool.account,

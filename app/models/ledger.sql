@@ -1,7 +1,8 @@
--- What the record, the ranges and the audience say at one moment. By several statements, what is resolved between two of
--- them would look like a fault. The two sums over ids tell one set of leads from another: of a lead that is there twice for one that is
--- missing, a count alone knows nothing. Planned anew each time, with `since` as a constant: the planner then leaves out the
--- chunks before it, where a prepared statement would open and lock every one (800 locks for 200 days).
+-- What the record, the ranges and the audience say at one moment. By several statements, what is resolved between two
+-- of them would look like a fault. The two sums over ids tell one set of leads from another: of a lead that is there
+-- twice for one that is missing, a count alone knows nothing. Planned anew each time, with `since` as a constant: the
+-- planner then leaves out the chunks before it, where a prepared statement would open and lock every one (800 locks for
+-- 200 days).
 -- name: sum_all
 WITH outcome AS (
     SELECT kind, sum(weight) AS leads, sum(weight * lead_id) AS first,

@@ -38,11 +38,12 @@ def moment(local: datetime, zone: str) -> datetime:
 
 def known_zone(zone: str | None, otherwise: str) -> str:
     """A lead's zone, or another where it has none or one that there is not."""
-    return zone if zone in _zones() else otherwise
+    return zone if zone in all_zones() else otherwise
 
 
 @lru_cache(4)
-def _zones() -> frozenset[str]:
+def all_zones() -> frozenset[str]:
+    """Every zone's name; read once, since `available_timezones` opens a file for each."""
     return frozenset(available_timezones())
 
 

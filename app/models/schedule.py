@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
-from zoneinfo import available_timezones
 
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection
 
 from app.db import Statements
 from app.errors import Fault, NotFound
-from app.models.open_time import Stretch, Windows, moment, next_stretch, stretches
+from app.models.open_time import Stretch, Windows, all_zones, moment, next_stretch, stretches
 
 SQL = Statements("schedule")
 
@@ -38,11 +37,11 @@ class OwnClock:
 
     def first_moment(self) -> datetime:
         """When the first zone in the world has come to the start."""
-        return min(moment(self.starts, zone) for zone in available_timezones())
+        return min(moment(self.starts, zone) for zone in all_zones())
 
     def last_moment(self) -> datetime:
         """When the last one has."""
-        return max(moment(self.starts, zone) for zone in available_timezones())
+        return max(moment(self.starts, zone) for zone in all_zones())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def faults_of(schedule: Schedule, start_at: datetime | None) -> list[Fault]:
     faults = [Fault(name, TOO_FAR) for name in sorted({name for name, at in times if at is not None and is_far(at)})]
     if faults:  # all that follows reckons with zones, which ends with the calendar
         return faults
-    if schedule.zone not in available_timezones():
+    if schedule.zone not in all_zones():
         faults.append(
             Fault("zone", f"There is no time zone named “{schedule.zone}”: Europe/Berlin is one, UTC another.")
         )
