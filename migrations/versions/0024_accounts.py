@@ -8,8 +8,8 @@ branch_labels = None
 depends_on = None
 
 ACCOUNTS = """
--- What holds for pools that speak with one account, where any of them has a limit for all of its emails: the highest.
--- Accounts that one pool alone speaks with have none, and so do those of pools without limits.
+-- What holds for pools that speak with one account, where each of them has a limit for all of its emails: the highest.
+-- Accounts that one pool alone speaks with have none, and so do those of which a pool has no limits.
 CREATE TABLE pool_account (
     id              integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id integer NOT NULL REFERENCES organisation,
