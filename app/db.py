@@ -179,6 +179,11 @@ def _availability() -> Iterator[None]:
         raise
 
 
+def words_of(error: Exception) -> str:
+    """What people may be told of an error: what a database says of a statement holds its values, so its kind alone."""
+    return type(error).__name__ if isinstance(error, DBAPIError | psycopg.Error) else str(error)
+
+
 def is_locked(error: DBAPIError) -> bool:
     """Whether a statement gave up since somebody else held a lock for longer than `lock_timeout`."""
     return getattr(error.orig, "sqlstate", None) == _LOCKED

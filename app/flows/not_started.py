@@ -5,9 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-import psycopg
-from sqlalchemy.exc import DBAPIError
-
+from app.db import words_of
 from app.flows.one_by_one import do_each
 from app.models import alert, schedule
 from app.models.alert import Kind
@@ -23,9 +21,7 @@ def tell(runtime: Runtime, campaign_id: int, error: Exception) -> None:
     with runtime.db.begin() as conn:
         standing = schedule.find(conn, campaign_id)
         if _is_due(standing, LONG):
-            # what a database says of a statement holds its values, which are no business of a mailbox
-            said = type(error).__name__ if isinstance(error, DBAPIError | psycopg.Error) else str(error)
-            message = f"It was to start at {standing.start_at:%Y-%m-%d %H:%M} UTC, and cannot: {said}"[:500]
+            message = f"It was to start at {standing.start_at:%Y-%m-%d %H:%M} UTC, and cannot: {words_of(error)}"[:500]
             alert.raise_alert(conn, Kind.NOT_STARTED, campaign_id, message)
 
 

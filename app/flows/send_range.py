@@ -16,6 +16,7 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from app.db import words_of
 from app.errors import DayUsedUp, LeaseLost, ProviderDown, ProviderError, ProviderRefusesUs, ProviderUnsure, Unavailable
 from app.flows import finish, pace, range_messages, settle
 from app.flows.answers import Answer
@@ -223,9 +224,7 @@ def _give_back(runtime: Runtime, lease: Lease, error: Exception) -> None:
     log.error("a page of campaign %s could not be sent", lease.campaign_id, exc_info=error)
     with runtime.db.begin() as conn:
         outbox.put_back(conn, lease, AGAIN_IN)
-        # what a database says of a statement holds its values, which are no business of a mailbox
-        said = type(error).__name__ if isinstance(error, DBAPIError | psycopg.Error) else str(error)
-        message = f"Some of it could not be sent yet: {said}"[:500]
+        message = f"Some of it could not be sent yet: {words_of(error)}"[:500]
         alert.raise_alert(conn, alert.Kind.PAGE_FAILED, lease.campaign_id, message)
 
 

@@ -249,7 +249,7 @@ def load_page(conn: Connection, sending: Sending, message_ids: Sequence[int]) ->
     columns = fetch(conn, SQL.load_page, values, prepare=False)[0]
     there = sorted(message_ids)
     if len(columns[-1] or "") != len(there):  # hardly ever; nothing of it is dropped until this transaction ends
-        there = [message_id for (message_id,) in fetch(conn, SQL.find_there, values, prepare=False)]
+        there = sorted(each.id for each in find_facts(conn, [(sending.campaign_id, each) for each in message_ids]))
     rows = _unpack(there, *columns)
     is_tracked = sending.track_opens != "off" or sending.track_clicks != "off"
     if not is_tracked and there == list(message_ids):  # nearly always: all are there, in their order

@@ -128,16 +128,6 @@ SELECT string_agg(page.email, chr(10)) AS emails,
             ORDER BY message.id
        ) AS page
 
--- Which of a page are there still, in the order of their ids: nearly always all.
--- name: find_there
-SELECT message.id
-  FROM message
- WHERE message.organisation_id = :organisation_id
-   AND message.id >= :first
-   AND message.id <= :last
-   AND message.id = ANY(CAST(:message_ids AS bigint[]))
- ORDER BY message.id
-
 -- name: find
 SELECT message.id, message.email, message.created_at, message.due_at, message.campaign_id, message.metadata,
        template.name AS template, sender.address AS sender
