@@ -230,6 +230,12 @@ def array(numbers: Iterable[int]) -> str:
     return "{" + orjson.dumps(list(numbers))[1:-1].decode() + "}"
 
 
+def json_list(items: str) -> list[Any]:
+    """JSON that PostgreSQL put together with commas between: brackets of its own would be a copy of all of it each."""
+    found: list[Any] = orjson.loads(f"[{items}]")
+    return found
+
+
 def copy(connection: Connection, target: str, blocks: Iterable[str | bytes]) -> None:
     """COPY `target` ("table (column, …)") FROM STDIN in text format; `blocks` are whole lines, already encoded."""
     with copying(connection, target, blocks):

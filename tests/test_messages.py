@@ -9,14 +9,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from app.config import Settings
 from app.errors import Conflict, Invalid, NotFound
 from app.flows import finish, launch, message_templates, messages, range_messages, send_range
 from app.flows.message_templates import TemplateDraft
 from app.flows.messages import NewMessage
-from app.models import message
+from app.models import campaign, message, suppression
+from app.models.suppression import Entry
 from app.models.template import LONGEST_BODY
 from app.runtime import Runtime
 from tests import world
@@ -236,6 +237,49 @@ def test_who_unsubscribed_gets_what_they_asked_for_and_a_bad_address_gets_nothin
     assert read(runtime, built, left).state == "sent"
     assert read(runtime, built, bad).state == "skipped"
     assert read(runtime, built, bad).events[0].reason == "suppressed"
+
+
+SUPPRESSED = (  # address, sender (0: all of them), reason
+    ("bounced@example.com", 0, "bounced"),
+    ("ours@example.com", 1, "complained"),
+    ("theirs@example.com", 2, "complained"),
+    ("left@example.com", 1, "unsubscribed"),
+    ("both@example.com", 0, "unsubscribed"),
+    ("both@example.com", 1, "complained"),
+)
+
+
+@pytest.mark.parametrize("others", [0, 100], ids=["read", "looked up"])
+@pytest.mark.parametrize(
+    ("purpose", "gone"),
+    [
+        ("transactional", {"bounced@example.com", "ours@example.com", "both@example.com"}),
+        ("marketing", {"bounced@example.com", "ours@example.com", "left@example.com", "both@example.com"}),
+    ],
+)
+def test_who_of_a_page_is_suppressed_is_the_same_looked_up_or_read(
+    runtime: Runtime, peer: Peer, purpose: str, gone: set[str], others: int
+) -> None:
+    built = build(runtime, peer)
+    names = ["bounced", "ours", "theirs", "left", "both", *(f"n{each}" for each in range(35))]
+    ask(runtime, built, *map(own, names))
+    range_messages.cut_due(runtime)
+    lease = send_range.claim(runtime)
+    assert lease is not None
+    senders = {0: 0, 1: built.sender_id, 2: built.sender_id + 1}
+    with runtime.db.begin() as conn:
+        entries = [Entry(email, reason, sender_id=senders[sender]) for email, sender, reason in SUPPRESSED]
+        entries += [Entry(f"other{each}@example.com", "manual") for each in range(others)]
+        suppression.suppress_each(conn, built.organisation_id, entries)
+        suppression.suppress_each(conn, other_organisation(conn), [Entry("n1@example.com", "bounced")])
+        sending = replace(campaign.load_sending(conn, lease.campaign_id), purpose=purpose)
+        leads = message.load_page(conn, sending, lease.lead_ids)
+    assert {lead.email for lead in leads if lead.skip == "suppressed"} == gone
+    assert {lead.email for lead in leads if lead.skip is None} == {f"{name}@example.com" for name in names} - gone
+
+
+def other_organisation(conn: Connection) -> int:
+    return int(conn.execute(text("INSERT INTO organisation (name) VALUES ('Other') RETURNING id")).scalar_one())
 
 
 def test_a_page_of_which_some_are_gone_gives_each_its_own_and_leaves_the_others_out(

@@ -136,6 +136,16 @@ def test_a_postgres_that_was_broken_off_ends_its_sessions_and_recovers(home: Pat
         assert "was not properly shut down" in (home / "postgres.log").read_text()
 
 
+def test_malloc_keeps_what_a_page_took_unless_told_otherwise(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "4194304")
+    with stack.start(home, durable=False, servers=("postgres",)) as servers:
+        process = servers.postgres.child.process
+        assert process is not None
+        environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    assert b"MALLOC_MMAP_THRESHOLD_=8388608" in environment
+    assert b"MALLOC_TRIM_THRESHOLD_=4194304" in environment
+
+
 def test_a_home_with_a_very_long_path_still_has_a_socket(home: Path) -> None:
     deep = home.rename(home.with_name("x" * 90))
     with (

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, ForeignKey, func, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.db import Base, Statements
+from app.db import Base, Statements, fetch
 from app.errors import Conflict, NotFound
 
 SQL = Statements("campaign")
@@ -241,7 +241,7 @@ def pick(conn: Connection, not_through: Collection[int] = ()) -> list[Choice]:
     One whose sender's first pool may be tried, and whose second one sends, is there twice, the try first. None is there
     through the pools `not_through`.
     """
-    return [Choice(*row) for row in conn.execute(SQL.pick, {"not_through": list(not_through), "most": CHOICES})]
+    return [Choice(*row) for row in fetch(conn, SQL.pick, {"not_through": list(not_through), "most": CHOICES})]
 
 
 def reopen(conn: Connection, campaign_id: int, run: int) -> None:
@@ -252,7 +252,8 @@ def reopen(conn: Connection, campaign_id: int, run: int) -> None:
 def load_sending(conn: Connection, campaign_id: int, pool_id: int | None = None, variant: int = 0) -> Sending:
     """Identity and content version of a campaign that was launched, and the pool; None: its sender's first one."""
     values = {"campaign_id": campaign_id, "pool_id": pool_id, "variant": variant}
-    return Sending(*conn.execute(SQL.load_sending, values).one())
+    [row] = fetch(conn, SQL.load_sending, values)
+    return Sending(*row)
 
 
 def load_compiled(conn: Connection, campaign_id: int, variant: int) -> dict[str, Any]:

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import orjson
 from sqlalchemy import Connection
 
-from app.db import Statements, array, fetch
+from app.db import Statements, array, fetch, json_list
 from app.errors import LeaseLost
 
 SQL = Statements("outbox")
@@ -76,6 +76,10 @@ class PageLead(NamedTuple):
     untracked: bool = False  # asked that nothing of what they open or click be recorded
 
 
+# PageLead._make without the Python that it is written in: leads are made in three quarters of the time.
+_page_lead: Final[Callable[[Iterable[Any]], PageLead]] = partial(tuple.__new__, PageLead)
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """How many leads of a range came to which end; negative where an end is taken back."""
@@ -129,10 +133,10 @@ def claim(
     """
     values = {"campaign_id": campaign_id, "owner": owner, "lease": lease, "most": most, "pool_id": pool_id}
     values |= {"not_for": list(not_for)}
-    row = conn.execute(SQL.claim, values).first()
-    if row is None:
+    rows = fetch(conn, SQL.claim, values)
+    if not rows:
         return None
-    return Lease(**row._mapping, pool_id=pool_id, probe=probe, limited=limited, warms=warms, rated=rated)
+    return replace(Lease(*rows[0]), pool_id=pool_id, probe=probe, limited=limited, warms=warms, rated=rated)
 
 
 def load_page(conn: Connection, organisation_id: int, campaign_id: int, lead_ids: Sequence[int]) -> list[PageLead]:
@@ -141,9 +145,14 @@ def load_page(conn: Connection, organisation_id: int, campaign_id: int, lead_ids
     if not lead_ids:
         return []
     ((emails, domain_ids, zones, attributes, skips, untracked),) = fetch(conn, SQL.load_page, values)
-    columns = lead_ids, emails.split("\n"), orjson.loads(domain_ids), zones, orjson.loads(attributes)
     reasons = [skip or None for skip in skips.split(",")]
-    return list(map(PageLead._make, zip(*columns, reasons, map("u".__eq__, untracked), strict=True)))
+    marks = map("u".__eq__, untracked)
+    return page_leads(lead_ids, emails.split("\n"), json_list(domain_ids), zones, json_list(attributes), reasons, marks)
+
+
+def page_leads(*columns: Iterable[Any]) -> list[PageLead]:
+    """A column for each field; all equally long, or it raises ValueError: nobody gets what was meant for another."""
+    return list(map(_page_lead, zip(*columns, strict=True)))
 
 
 def hand_over(conn: Connection, lease: Lease, seconds: float, skipped: int) -> bool:

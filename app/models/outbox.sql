@@ -28,9 +28,9 @@ UPDATE outbox
        lease_until = now() + make_interval(secs => :lease)
   FROM next
  WHERE outbox.id = next.id
-RETURNING outbox.id AS range_id, outbox.campaign_id, outbox.run, outbox.fence, outbox.attempts,
+RETURNING outbox.id, outbox.campaign_id, outbox.run, outbox.fence, outbox.attempts,
           coalesce(extract(epoch FROM now() - outbox.deferred_since), 0)::float8 AS put_off_for,
-          outbox.position, outbox.waits_for, outbox.variant,
+          outbox.position,
           array_to_json(outbox.lead_ids[
               outbox.position + 1 : least(
                   outbox.position + CAST(:most AS bigint),
@@ -45,15 +45,17 @@ RETURNING outbox.id AS range_id, outbox.campaign_id, outbox.run, outbox.fence, o
                       )
                   END
               )
-          ]) AS lead_ids
+          ]) AS lead_ids,
+          outbox.waits_for, outbox.variant
 
 -- A page comes as six values: as a row for each lead it took longer to be read than to be found. A lead may be suppressed
--- for everybody and for this sender at once: a join would give it twice.
+-- for everybody and for this sender at once: a join would give it twice. The + 0 keeps the senders out of the search of the
+-- index: they would be sorted anew for each lead.
 -- name: load_page
 SELECT string_agg(page.email, chr(10)) AS emails,
-       '[' || string_agg(CAST(page.domain_id AS text), ',') || ']' AS domain_ids,
+       string_agg(CAST(page.domain_id AS text), ',') AS domain_ids,
        array_agg(page.time_zone) AS time_zones,
-       '[' || string_agg(page.attributes, ',') || ']' AS attributes,
+       string_agg(page.attributes, ',') AS attributes,
        string_agg(page.skip, ',') AS skips,
        string_agg(CASE WHEN page.untracked THEN 'u' ELSE '-' END, '') AS untracked
   FROM (
@@ -69,7 +71,9 @@ SELECT string_agg(page.email, chr(10)) AS emails,
                                  FROM suppression
                                 WHERE suppression.organisation_id = lead.organisation_id
                                   AND suppression.email = lead.email
-                                  AND suppression.sender_id IN (0, (SELECT sender_id FROM campaign WHERE id = :campaign_id))
+                                  AND suppression.sender_id + 0 IN (
+                                      0, (SELECT sender_id FROM campaign WHERE id = :campaign_id)
+                                  )
                            )
                       THEN 'suppressed'
                       ELSE ''

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from app.errors import Unavailable
@@ -47,12 +48,29 @@ class Child:
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def start(self, command: Sequence[str], ready: Callable[[], bool], *, seconds: float, cwd: Path) -> None:
-        """Runs `command` until `ready` answers True; raises Unavailable, with the log's end, when it never does."""
+    def start(
+        self,
+        command: Sequence[str],
+        ready: Callable[[], bool],
+        *,
+        seconds: float,
+        cwd: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Runs `command` until `ready` answers True; raises Unavailable, with the log's end, when it never does.
+
+        `environment` is for variables that this process has not set itself.
+        """
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C in a terminal reaches the supervisor, which stops the servers last.
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=cwd,
+                env={**(environment or {}), **os.environ},
+                start_new_session=True,
             )
         deadline = time.monotonic() + seconds
         while not ready():

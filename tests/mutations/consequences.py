@@ -81,8 +81,8 @@ CONSEQUENCES: Final = (
         OUTBOX,
         (
             (
-                "AND suppression.sender_id IN (0, (SELECT sender_id FROM campaign WHERE id = :campaign_id))",
-                "AND suppression.sender_id IN (0, (SELECT 0 FROM campaign WHERE id = :campaign_id))",
+                "0, (SELECT sender_id FROM campaign WHERE id = :campaign_id)\n",
+                "0, (SELECT 0 FROM campaign WHERE id = :campaign_id)\n",
             ),
         ),
         ("tests/test_unsubscribe.py::test_leaving_one_sender_leaves_the_lead_to_the_others",),

@@ -49,11 +49,18 @@ MESSAGES: Final = (
         "app/models/message.sql",
         (
             (
-                "(suppression.reason <> 'unsubscribed' OR NOT CAST(:transactional AS boolean))",
+                "(reason <> 'unsubscribed' OR NOT CAST(:transactional AS boolean))",
                 "(true OR :transactional)",
             ),
         ),
         (f"{TESTS}::test_who_unsubscribed_gets_what_they_asked_for_and_a_bad_address_gets_nothing",),
+    ),
+    Mutation(
+        "a_sender_closes_all",
+        "Who wants nothing of one sender still gets what another one sends",
+        "app/models/message.sql",
+        (("       AND sender_id + 0 IN (0, CAST(:sender_id AS integer))\n", "       AND :sender_id IS NOT NULL\n"),),
+        (f"{TESTS}::test_who_of_a_page_is_suppressed_is_the_same_looked_up_or_read",),
     ),
     Mutation(
         "stream_comes_to_an_end",
