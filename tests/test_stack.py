@@ -142,7 +142,7 @@ def test_malloc_keeps_what_a_page_took_unless_told_otherwise(home: Path, monkeyp
         process = servers.postgres.child.process
         assert process is not None
         environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-    assert b"MALLOC_MMAP_THRESHOLD_=8388608" in environment
+    assert b"MALLOC_MMAP_THRESHOLD_=9437184" in environment
     assert b"MALLOC_TRIM_THRESHOLD_=4194304" in environment
 
 

@@ -250,10 +250,14 @@ def reopen(conn: Connection, campaign_id: int, run: int) -> None:
 
 
 def load_sending(conn: Connection, campaign_id: int, pool_id: int | None = None, variant: int = 0) -> Sending:
-    """Identity and content version of a campaign that was launched, and the pool; None: its sender's first one."""
+    """Identity and content version of a campaign that was launched, and the pool; None: its sender's first one.
+
+    Raises NotFound where the campaign, the pool or the variant's content does not exist.
+    """
     values = {"campaign_id": campaign_id, "pool_id": pool_id, "variant": variant}
-    [row] = fetch(conn, SQL.load_sending, values)
-    return Sending(*row)
+    for row in fetch(conn, SQL.load_sending, values):
+        return Sending(*row)
+    raise NotFound("There is no such campaign, pool or content.")
 
 
 def load_compiled(conn: Connection, campaign_id: int, variant: int) -> dict[str, Any]:

@@ -150,9 +150,18 @@ def load_page(conn: Connection, organisation_id: int, campaign_id: int, lead_ids
     return page_leads(lead_ids, emails.split("\n"), json_list(domain_ids), zones, json_list(attributes), reasons, marks)
 
 
-def page_leads(*columns: Iterable[Any]) -> list[PageLead]:
-    """A column for each field; all equally long, or it raises ValueError: nobody gets what was meant for another."""
-    return list(map(_page_lead, zip(*columns, strict=True)))
+def page_leads(
+    ids: Iterable[int],
+    emails: Iterable[str],
+    domain_ids: Iterable[int],
+    time_zones: Iterable[str | None],
+    attributes: Iterable[Mapping[str, object]],
+    skips: Iterable[str | None],
+    untracked: Iterable[bool],
+) -> list[PageLead]:
+    """Columns as leads. Raises ValueError where they are not equally long: nobody gets what was meant for another."""
+    rows = zip(ids, emails, domain_ids, time_zones, attributes, skips, untracked, strict=True)
+    return list(map(_page_lead, rows))
 
 
 def hand_over(conn: Connection, lease: Lease, seconds: float, skipped: int) -> bool:

@@ -1,6 +1,7 @@
 -- The oldest due range of one campaign. The partial index holds waiting ranges only and gives them in order of due time.
 -- Leads that wait for a receiver are passed over while its limit is used up, and taken no more at a time than may go at once.
 -- As JSON the ids are read faster than as an array.
+-- What it returns stands in the order of `Lease`.
 -- name: claim
 WITH next AS (
     SELECT id

@@ -56,8 +56,8 @@ FORGETFUL: dict[str, str] = {
     "min_wal_size": "80MB",
 }
 # glibc's malloc gives a megabyte back to the kernel as soon as it is free, to get it again, zeroed, for the next page
-# of leads: a tenth of the time of a server process. Each may keep 8 MB instead.
-MALLOC: dict[str, str] = {"MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 20)}
+# of leads: a tenth of the time of a server process. Each may keep 9 MB instead: more than PostgreSQL's largest block.
+MALLOC: dict[str, str] = {"MALLOC_MMAP_THRESHOLD_": str(9 << 20), "MALLOC_TRIM_THRESHOLD_": str(9 << 20)}
 
 
 class Postgres:
