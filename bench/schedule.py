@@ -135,7 +135,7 @@ def _find(runtime: Runtime, due: int) -> float:
 def _fetch(
     house: Server, fetch: Callable[[str, Barrier, Queue], None], due: int, give_back: str, table: str
 ) -> Figures:
-    """By two processes of their own, at once."""
+    """By two processes of their own, at once; between rounds `give_back` undoes what they did to `table`."""
     context = multiprocessing.get_context("spawn")
     begun, queue = context.Barrier(FETCHERS + 1, timeout=PATIENCE), context.Queue()
     processes = [
